@@ -1,0 +1,25 @@
+/* libmio: a callback-based event loop whose completions hand every buffer back.
+ * SPDX-License-Identifier: MIT
+ *
+ * One header per noun; this one includes them all. Valid C11 and C++11 and later, each header alone.
+ * The ground rules that hold for every call are in docs/ownership.md. */
+#ifndef MIO_H
+#define MIO_H
+
+#include <mio/addr.h>
+#include <mio/base.h>
+#include <mio/buf.h>
+#include <mio/error.h>
+#include <mio/handle.h>
+#include <mio/hook.h>
+#include <mio/listener.h>
+#include <mio/loop.h>
+#include <mio/remote.h>
+#include <mio/req.h>
+#include <mio/sim.h>
+#include <mio/stream.h>
+#include <mio/tcp.h>
+#include <mio/timer.h>
+#include <mio/wakeup.h>
+
+#endif

@@ -1,0 +1,27 @@
+/* Remotes: the address of a loop for other threads.
+ * SPDX-License-Identifier: MIT
+ *
+ * A remote outlives its loop: what is posted then is refused, never lost in silence. */
+#ifndef MIO_REMOTE_H
+#define MIO_REMOTE_H
+
+#include <mio/base.h>
+
+/* status: 0, or MIO_ECANCELED when the loop is destroyed before the post could run: arg is the callee's either way. */
+typedef void (*mio_post_cb)(mio_loop_t *loop, int status, void *arg);
+
+MIO_BEGIN
+
+/* The loop's own remote; the pointer is valid as long as the loop. Retain it to keep it longer. NULL: no loop. */
+MIO_API mio_remote_t *mio_loop_remote(mio_loop_t *loop);
+MIO_API mio_remote_t *mio_remote_retain(mio_remote_t *remote); /* [any thread] */
+MIO_API void mio_remote_release(mio_remote_t *remote);         /* [any thread] */
+
+/* Runs cb on the loop's thread, in its next posts phase. First in, first out per sender; never coalesced, never lost.
+ * MIO_EINVAL: no remote or no cb. MIO_ENOMEM. MIO_ESHUTDOWN: the loop is going or gone; arg stays yours.
+ * [any thread], not from a signal handler: use mio_wakeup_send there. */
+MIO_API int mio_remote_post(mio_remote_t *remote, mio_post_cb cb, void *arg);
+
+MIO_END
+
+#endif

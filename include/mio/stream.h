@@ -1,0 +1,138 @@
+/* Streams: bytes in order, both ways.
+ * SPDX-License-Identifier: MIT
+ *
+ * Start functions return a request id (> 0) or an error (< 0) with nothing taken: MIO_EINVAL, MIO_EBADF, MIO_ENOMEM,
+ * MIO_EBUSY, MIO_ENOBUFS, MIO_EPIPE, MIO_ESHUTDOWN. Callbacks of one direction come in the order of the starts. All
+ * on the loop's thread. */
+#ifndef MIO_STREAM_H
+#define MIO_STREAM_H
+
+#include <mio/addr.h>
+#include <mio/base.h>
+#include <mio/buf.h>
+#include <mio/handle.h>
+
+/* n > 0: n bytes. Continuous: they are all of buf. One-shot: they were appended to your buffer.
+ * n < 0: the last call of this request: MIO_EOF, MIO_ECANCELED, MIO_ETIMEDOUT, MIO_ECONNRESET, ...; for a one-shot
+ * read buf is your buffer with what it got so far, for a continuous one it is empty. n is never 0. */
+typedef void (*mio_read_cb)(mio_stream_t *stream, int64_t n, mio_buf_t *buf, void *arg);
+
+/* status 0: all bytes were accepted by the kernel. sent: bytes it accepted, on error too. bufs: your buffers with the
+ * base and len they came with. */
+typedef void (*mio_write_cb)(mio_stream_t *stream, int status, int64_t sent, mio_buf_t *bufs, unsigned nbufs,
+                             void *arg);
+
+typedef void (*mio_stream_cb)(mio_stream_t *stream, int status, void *arg);
+
+/* above 1: the write queue has grown over the high mark; 0: it has fallen to the low mark or below. */
+typedef void (*mio_watermark_cb)(mio_stream_t *stream, int above, void *arg);
+
+/* status 0: fd and unread are yours, and the stream is gone when the callback returns. status < 0: fd is -1 and the
+ * stream is as before. */
+typedef void (*mio_detach_cb)(mio_stream_t *stream, int status, int fd, mio_buf_t *unread, unsigned n, void *arg);
+
+/* On the thread of the new loop. status 0: stream lives there and is yours (as in mio_listener_cb). status < 0:
+ * stream is NULL and the connection is closed. loop is where the callback runs: the new one; or, when the move failed
+ * before it left (MIO_EBUSY, MIO_EPIPE, ...), the old one, and the stream is still open there. */
+typedef void (*mio_move_cb)(mio_loop_t *loop, int status, mio_stream_t *stream, void *arg);
+
+/* Flags of mio_stream_read_start. */
+enum mio_read_flags {
+    MIO_READ_AUTOPAUSE = 0,    /* the default: reading pauses while this stream's own write queue is above its high mark */
+    MIO_READ_NO_AUTOPAUSE = 1
+};
+
+enum mio_timeout {
+    MIO_TIMEOUT_READ = 0,  /* no byte came while a read was started and not paused */
+    MIO_TIMEOUT_WRITE = 1, /* no byte left while a write was queued */
+    MIO_TIMEOUT_IDLE = 2   /* neither */
+};
+
+MIO_BEGIN
+
+/* --- reading ------------------------------------------------------------------------------------------------- */
+
+/* Reads until stopped, closed, EOF or error; buffers come from the loop's receive blocks.
+ * MIO_EBUSY: a read is under way. */
+MIO_API mio_req_t mio_stream_read_start(mio_stream_t *stream, unsigned flags, mio_read_cb cb, void *arg);
+
+/* Pause and resume the continuous read; idempotent, call nothing, keep the request. After pause no call has n > 0
+ * until resume: bytes received meanwhile stay in the stream. MIO_EINVAL: no continuous read. */
+MIO_API int mio_stream_read_pause(mio_stream_t *stream);
+MIO_API int mio_stream_read_resume(mio_stream_t *stream);
+
+/* Ends the continuous read: its last call has MIO_ECANCELED. Bytes already received stay for whatever reads next.
+ * MIO_EINVAL: no continuous read. MIO_EALREADY: its last call is queued. */
+MIO_API int mio_stream_read_stop(mio_stream_t *stream);
+
+/* One-shot reads into your buffer; they queue. read: what comes, at least one byte. read_exact: n more bytes (1 to
+ * cap - len). read_until: up to and including the delimiter (1 to 8 bytes), at most limit bytes (0: the room in buf);
+ * what came after it stays in the stream. Without delimiter in limit bytes: MIO_EMSGSIZE; EOF midway: MIO_EOF; both
+ * with the bytes in buf. MIO_ENOBUFS: no room in buf. MIO_EBUSY: a continuous read is under way. */
+MIO_API mio_req_t mio_stream_read(mio_stream_t *stream, mio_buf_t *buf, mio_read_cb cb, void *arg);
+MIO_API mio_req_t mio_stream_read_exact(mio_stream_t *stream, mio_buf_t *buf, size_t n, mio_read_cb cb, void *arg);
+MIO_API mio_req_t mio_stream_read_until(mio_stream_t *stream, mio_buf_t *buf, const void *delimiter,
+                                        size_t delimiter_len, size_t limit, mio_read_cb cb, void *arg);
+
+/* Pushes bytes back: they are read next, before what was pushed back earlier. Moves buf in. MIO_EINVAL: empty. */
+MIO_API int mio_stream_unread(mio_stream_t *stream, mio_buf_t *buf);
+
+/* --- writing ------------------------------------------------------------------------------------------------- */
+
+/* Sends n buffers (1 to MIO_BUFS_MAX; all moved in; the array is free at once) in order, never short on success. cb
+ * may be NULL: a failure then surfaces as the next read error. When a write fails or is cancelled with some but not all
+ * of its bytes sent, the write side is broken: queued writes end with MIO_ECANCELED and sent 0, later ones are
+ * MIO_EPIPE, reading goes on. MIO_ENOBUFS: the queue would exceed its maximum. MIO_EPIPE: shut down or broken. */
+MIO_API mio_req_t mio_stream_write(mio_stream_t *stream, mio_buf_t *bufs, unsigned n, mio_write_cb cb, void *arg);
+
+/* Sends now what the kernel takes now: bytes sent, or an error; takes nothing over. MIO_EAGAIN: would wait, or
+ * something is queued. */
+MIO_API int64_t mio_stream_try_write(mio_stream_t *stream, const void *ptr, size_t len);
+
+/* Sends FIN behind the queued writes. cb may be NULL. Writes after it are MIO_EPIPE; a second one is MIO_EPIPE. */
+MIO_API mio_req_t mio_stream_shutdown(mio_stream_t *stream, mio_stream_cb cb, void *arg);
+
+MIO_API size_t mio_stream_queued_bytes(const mio_stream_t *stream);
+
+/* Marks of the write queue in bytes, low <= high; cb (may be NULL) once per crossing, from the turn. 0, 0: the loop's
+ * defaults. MIO_ENOMEM. */
+MIO_API int mio_stream_set_watermarks(mio_stream_t *stream, size_t low, size_t high, mio_watermark_cb cb, void *arg);
+MIO_API int mio_stream_set_queue_max(mio_stream_t *stream, size_t bytes); /* MIO_ENOMEM */
+
+/* --- ending, timeouts ---------------------------------------------------------------------------------------- */
+
+/* The graceful end: flush the write queue, shut down, discard input until EOF, close; after within_ns close abruptly
+ * (a peer that never reads holds nothing for ever). Ends a continuous read (MIO_ECANCELED). From now on the handle
+ * is closing: mio_handle_close gives MIO_EALREADY, mio_handle_abandon is legal. cb as in mio_handle_close. */
+MIO_API int mio_stream_finish(mio_stream_t *stream, int64_t within_ns, mio_close_cb cb, void *arg);
+
+/* The read (READ, IDLE with a read under way) or the head write (WRITE, IDLE otherwise) ends with MIO_ETIMEDOUT; the
+ * stream stays open. Precision about 1 ms, never early. Time paused, by the program, for a full write queue or for
+ * want of buffers, does not count. after_ns 0 or MIO_FOREVER clears. MIO_EINVAL. */
+MIO_API int mio_stream_set_timeout(mio_stream_t *stream, enum mio_timeout which, int64_t after_ns);
+
+/* --- moving -------------------------------------------------------------------------------------------------- */
+
+/* Takes over a connected stream socket: fd is the library's from now on. unread (n of them, moved in, may be NULL) is
+ * read first. MIO_EINVAL: not a stream socket. MIO_EBADF, MIO_ENOTSOCK, MIO_ENOMEM, MIO_ESHUTDOWN: all stays
+ * yours. */
+MIO_API MIO_CHECK_RESULT int mio_stream_adopt(mio_loop_t *loop, int fd, mio_buf_t *unread, unsigned n,
+                                              mio_stream_t **out);
+
+/* Gives the descriptor away: flushes the write queue, ends a continuous read (MIO_ECANCELED), then calls cb with fd
+ * and the bytes received but not read. MIO_EBUSY: one-shot reads are queued, or a detach is under way. */
+MIO_API mio_req_t mio_stream_detach(mio_stream_t *stream, mio_detach_cb cb, void *arg);
+
+/* detach here, adopt there. The target loop must be of the same kind of world (a simulated stream stays in its
+ * world: MIO_EINVAL). */
+MIO_API mio_req_t mio_stream_move(mio_stream_t *stream, mio_remote_t *to, mio_move_cb cb, void *arg);
+
+/* --- questions ----------------------------------------------------------------------------------------------- */
+
+MIO_API int mio_stream_local(const mio_stream_t *stream, mio_addr_t *out); /* getsockname(2) */
+MIO_API int mio_stream_peer(const mio_stream_t *stream, mio_addr_t *out);  /* getpeername(2) */
+MIO_API int mio_stream_fd(const mio_stream_t *stream); /* stays the library's; MIO_ENOTCONN while there is none */
+
+MIO_END
+
+#endif

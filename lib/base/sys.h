@@ -1,0 +1,59 @@
+// The table of system calls, the clock and memory: every one of them that libmio makes goes through it, reached by
+// loop->sys, so that tests can script them, fail the Nth, or put a simulated world in their place.
+// Each returns what the system call does, or -errno: errno is read here and nowhere else. EINTR is not hidden here: it
+// is handled where it may arise. Members follow their manual pages (section 2) unless noted.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+struct epoll_event;
+
+namespace mio {
+
+struct sys {
+    // Memory: malloc, realloc, free; sizes are given back for the tables that count. nullptr: none left.
+    void *(*alloc)(size_t size);
+    void *(*resize)(void *ptr, size_t old_size, size_t new_size);
+    void (*release)(void *ptr, size_t size);
+    // Zeroed pages, private and anonymous; nullptr: none left. size is a multiple of 4096.
+    void *(*map)(size_t size);
+    void (*unmap)(void *ptr, size_t size);
+    // A page that reads as zeroes in a fork's child (madvise MADV_WIPEONFORK); nullptr: none left.
+    void *(*map_wipe_on_fork)(size_t size);
+
+    int64_t (*monotonic_ns)(); // CLOCK_MONOTONIC
+
+    int (*socket)(int domain, int type, int protocol);
+    int (*bind)(int fd, const struct sockaddr *addr, socklen_t len);
+    int (*listen)(int fd, int backlog);
+    int (*connect)(int fd, const struct sockaddr *addr, socklen_t len);
+    int (*accept4)(int fd, struct sockaddr *addr, socklen_t *len, int flags);
+    int (*shutdown)(int fd, int how);
+    int (*close)(int fd);
+    int (*getsockname)(int fd, struct sockaddr *addr, socklen_t *len);
+    int (*getpeername)(int fd, struct sockaddr *addr, socklen_t *len);
+    int (*getsockopt)(int fd, int level, int name, void *value, socklen_t *len);
+    int (*setsockopt)(int fd, int level, int name, const void *value, socklen_t len);
+    int (*dup_cloexec)(int fd); // fcntl F_DUPFD_CLOEXEC
+
+    ssize_t (*recv)(int fd, void *to, size_t n, int flags);
+    ssize_t (*recvmsg)(int fd, struct msghdr *message, int flags);
+    ssize_t (*send)(int fd, const void *from, size_t n, int flags);
+    ssize_t (*sendmsg)(int fd, const struct msghdr *message, int flags);
+    ssize_t (*read)(int fd, void *to, size_t n);
+    ssize_t (*write)(int fd, const void *from, size_t n);
+
+    int (*eventfd)(unsigned value, int flags);
+    int (*epoll_create1)(int flags);
+    int (*epoll_ctl)(int epfd, int what, int fd, struct epoll_event *event);
+    // timeout_ns < 0: forever. epoll_pwait2 where the kernel has it, else epoll_wait with the time rounded up to ms.
+    int (*epoll_wait_ns)(int epfd, struct epoll_event *events, int max, int64_t timeout_ns);
+};
+
+extern const sys sys_real;
+
+}

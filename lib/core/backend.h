@@ -1,0 +1,57 @@
+// The seam. A backend is a constant table; it knows requests (carriers) and descriptors, and runs no user code, owns
+// no timers, no loop, no handles. The operation is data: each backend has one switch over op_code without default.
+//
+// A backend may call back only: request_finish and request_settle (core/request.cc), and the pool (core/pool.h) for
+// where to put received bytes. It reads a carrier's arguments by channel_of and core/lane.h, and the connect target
+// by channel_connect_target.
+//
+// Who calls: core only, on the loop's thread but for wake.
+#pragma once
+
+#include "core/handle.h"
+#include "core/loop.h"
+
+namespace mio {
+
+struct remote;
+
+struct backend {
+    const char *name; // as MIO_BACKEND spells it
+    int kind;         // mio_backend
+    size_t size;      // bytes of state, zeroed, at loop->backend_state
+    const struct sys *calls; // the table its descriptors live in; nullptr: the loop's own (the kernel's)
+
+    // Makes ready to be asked. loop->wake (core/remote.h) is open. Returns 0, or an error and nothing is left behind.
+    int (*open)(loop *l);
+    // No carrier is STARTED. Frees everything. In a fork's child it is not called: nothing of it may be touched there.
+    void (*close)(loop *l);
+
+    // A carrier became STARTED (by core, just before). Cannot fail: a failure is a result. May finish at once. Must
+    // not block. At most one carrier per channel and direction is STARTED.
+    void (*submit)(loop *l, request *carrier);
+
+    // Asks a STARTED carrier to end early. It ends by exactly one finish without MORE (now or in a later poll):
+    // -ECANCELED, or its own result when that was faster; records already reported stay valid and come first. May be
+    // called again while the end is outstanding. Must not block.
+    void (*cancel)(loop *l, request *carrier);
+
+    // Reports what has completed, waiting at most timeout_ns (< 0: for ever) when there is nothing. Must not wait
+    // while it has work of its own left. Stops reporting when done_room is 0; what is left comes next time.
+    // Returns 0, or an error that ends the run. EINTR is not an error.
+    int (*poll)(loop *l, int64_t timeout_ns);
+
+    // Before the channel's descriptor is closed or given away: no carrier is STARTED; nothing is reported for it any
+    // more. Legal for a channel the backend has never seen.
+    void (*forget)(loop *l, channel *c);
+
+    // The loop may be asleep in poll: it returns soon. [any thread] [signal-safe]
+    void (*wake)(remote *r);
+
+    int64_t (*now)(loop *l); // the loop's clock, monotonic
+};
+
+// The registry (core/backend.cc): the only file that names backends.
+// choose: sets loop->with and the table of calls, opens it; 0 or an error.
+int backend_choose(loop *l, int wanted, struct mio_sim *world);
+
+}

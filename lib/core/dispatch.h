@@ -1,0 +1,43 @@
+// The second halves: what core calls when a carrier has a result, a timer is due, or a handle ends. Declared here,
+// defined in lib/io beside their first halves; core switches over op_code and kind, there is no function pointer per
+// operation.
+#pragma once
+
+#include "core/loop.h"
+
+namespace mio {
+
+// Carriers. done: a copy of the record. The final one (no MORE) finds the carrier FREE already.
+void stream_read_done(loop *l, channel *c, const completion *done);
+void stream_write_done(loop *l, channel *c, const completion *done);
+void tcp_connect_done(loop *l, channel *c, const completion *done);
+void listener_accept_done(loop *l, channel *c, const completion *done);
+
+// A lane request is to end early with `with` (MIO_ECANCELED, MIO_ETIMEDOUT): it is WAITING in its lane or carried.
+void stream_request_cancel(loop *l, lane_request *req, int32_t with);
+// The same for the continuous request of a handle.
+void stream_read_cancel(loop *l, channel *c);
+void listener_accept_cancel(loop *l, channel *c);
+// Nobody is to be told of this one any more; its buffers are released now or when the kernel lets go.
+void stream_request_abandon(loop *l, lane_request *req);
+
+// Timers, by timer_node.owner. The node is idle when these run.
+enum timer_owner : uint8_t { TIMER_OF_TIMER, TIMER_OF_REQUEST, TIMER_OF_STREAM, TIMER_OF_LISTENER };
+void timer_fire(loop *l, timer_node *node);
+void stream_timer_due(loop *l, timer_node *node);
+void listener_timer_due(loop *l, timer_node *node);
+
+// Wakeups and hooks.
+void wakeup_run(loop *l, struct wakeup_node *node);
+void hook_run_phase(loop *l, int phase);
+
+// Handles. begin: the handle became CLOSING: end its requests; cancel its carriers. Called once.
+// ended: carriers are FREE and lanes empty, the descriptor is closed: free what the kind owns. No user code.
+void handle_begin_close(loop *l, handle *h);
+void handle_ended(loop *l, handle *h);
+close_note *handle_close_note(handle *h);
+
+// Starved readers may try again.
+void stream_feed(loop *l, request *carrier);
+
+}

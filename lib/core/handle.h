@@ -1,0 +1,77 @@
+// The life of a handle, and the two shapes that the backends know: handle and channel (a handle with a descriptor).
+//
+//            create             close, abandon, finish              carriers FREE, lanes empty, descriptor closed
+//   (slab) ---------> OPEN -------------------------> CLOSING --------------------------------> ENDED --> (slab)
+//                                                     every request ends first                  close callback
+//
+// OPEN is the only state in which calls are taken. An abandoned handle goes the same way with nobody to call.
+#pragma once
+
+#include "core/request.h"
+
+#include <mio/handle.h>
+
+namespace mio {
+
+// Kinds are the public ones; they double as slab numbers and as id classes (request classes come after them).
+constexpr unsigned HANDLE_KINDS = 8;
+constexpr unsigned ID_CLASS_REQUEST = HANDLE_KINDS; // + request_class
+
+enum class handle_state : uint8_t { open, closing, ended };
+
+// handle.flags: the low byte is every handle's, the high byte the kind's own.
+constexpr uint16_t HANDLE_UNREFERENCED = 1;
+constexpr uint16_t HANDLE_ABANDONED = 2;
+constexpr uint16_t HANDLE_ACTIVE = 4;     // counts for "alive" when referenced
+constexpr uint16_t HANDLE_KEPT = 8;       // an accepted stream somebody wants
+constexpr uint16_t HANDLE_ENDING = 16;    // on the closings list
+
+// Rare things, allocated when first asked for.
+struct extension {
+    char name[32];
+    size_t write_low, write_high, queue_max; // write_high 0: the loop's
+    void (*watermark_cb)();
+    void *watermark_arg;
+};
+
+struct close_note { // who asked to be told of the end
+    mio_close_cb cb;
+    void *arg;
+};
+
+struct handle { // 40 bytes
+    loop *on;
+    void *data;
+    handle *next;       // closings list
+    extension *extra;
+    uint8_t kind;       // mio_kind
+    handle_state state;
+    uint16_t flags;
+    uint32_t requests;  // lane requests in flight + the continuous one
+};
+static_assert(sizeof(handle) == 40, "handle header");
+
+// A handle with a descriptor and one carrier per direction: all a backend knows of it.
+struct channel : handle { // 112 bytes
+    user_request in;  // carrier of receive and accept, and the continuous request itself
+    request out;      // carrier of send and connect
+    lane reads;       // one-shot reads
+    lane writes;      // writes, shutdown
+    int fd;           // -1: none
+    uint32_t bits; // the kind's own
+};
+static_assert(sizeof(channel) == 112, "channel");
+
+inline channel *channel_of(request *carrier) {
+    const bool out = op_table[static_cast<unsigned>(carrier->op)].out;
+    char *at = reinterpret_cast<char *>(carrier);
+    // handle, in and out lie at fixed distances: no offsetof on types with bases
+    return reinterpret_cast<channel *>(at - sizeof(handle) - (out ? sizeof(user_request) : 0));
+}
+
+// The one pair of functions between the public, never defined names and our bodies.
+template <class Ours, class Theirs> inline Ours *ours(Theirs *p) { return reinterpret_cast<Ours *>(p); }
+template <class Ours, class Theirs> inline const Ours *ours(const Theirs *p) { return reinterpret_cast<const Ours *>(p); }
+template <class Theirs, class Ours> inline Theirs *theirs(Ours *p) { return reinterpret_cast<Theirs *>(p); }
+
+}

@@ -1,0 +1,57 @@
+// How a backend reads a carrier's arguments off the lane: data, not calls. What a send may send now, and where a
+// receive may put its bytes. Requests that were cancelled while they waited stay in the lane until their turn to call
+// back comes; their bytes are passed over.
+#pragma once
+
+#include "core/handle.h"
+
+#include <sys/uio.h>
+
+namespace mio {
+
+// Fills at most max entries with the unsent bytes of the lane, up to the first request that is not a write (a
+// shutdown or detach waits its turn). Returns the number of entries; 0: nothing to send.
+inline unsigned lane_gather(const lane *writes, struct iovec *iov, unsigned max) {
+    unsigned n = 0;
+    const lane_request *req = lane_head(writes);
+    while (req != nullptr && req->op == op_code::write) {
+        if (req->state != request_state::done) {
+            size_t skip = static_cast<size_t>(req->moved);
+            for (unsigned i = 0; i < req->bufs_used; i++) {
+                const mio_buf_t &buf = req->bufs[i];
+                if (skip >= buf.len) {
+                    skip -= buf.len;
+                    continue;
+                }
+                if (n == max) return n;
+                iov[n].iov_base = buf.base + skip;
+                iov[n].iov_len = buf.len - skip;
+                n++;
+                skip = 0;
+            }
+        }
+        if (req == writes->tail) break;
+        req = lane_next(req);
+    }
+    return n;
+}
+
+// Where the first read that wants bytes wants them: its own buffer. false: no such read, or it is a read_until, whose
+// bytes come through the pool (what lies behind its delimiter stays in the stream): receive into the pool.
+inline bool lane_room(const lane *reads, struct iovec *room) {
+    const lane_request *req = lane_head(reads);
+    while (req != nullptr) {
+        if (req->state != request_state::done) {
+            if (req->op == op_code::read_until) return false;
+            const mio_buf_t &buf = req->bufs[0];
+            room->iov_base = buf.base + buf.len;
+            room->iov_len = static_cast<size_t>(req->total - req->moved);
+            return true;
+        }
+        if (req == reads->tail) break;
+        req = lane_next(req);
+    }
+    return false;
+}
+
+}

@@ -1,0 +1,155 @@
+// The loop: what is on it, and the queues between its phases. Bodies of its functions: loop.cc (create, run, the
+// questions), turn.cc (the phases), destroy.cc, diagnose.cc (metrics, dump).
+#pragma once
+
+#include "base/slab.h"
+#include "base/wheel.h"
+#include "core/handle.h"
+#include "core/pool.h"
+
+#include <mio/loop.h>
+
+namespace mio {
+
+struct backend;
+struct remote;
+
+// Slabs: one per handle kind, one per request class, one for pushback records.
+constexpr unsigned SLAB_REQUEST = ID_CLASS_REQUEST;
+constexpr unsigned SLAB_PUSHBACK = SLAB_REQUEST + REQUEST_CLASSES;
+constexpr unsigned SLABS = SLAB_PUSHBACK + 1;
+
+// loop.flags
+constexpr uint32_t LOOP_RUNNING = 1;     // inside run, run_once, destroy or mio_sim_run
+constexpr uint32_t LOOP_DESTROYING = 2;  // starts are refused
+constexpr uint32_t LOOP_HAS_RUN = 4;
+
+struct loop {
+    const struct sys *calls;
+    const backend *with;
+    void *backend_state;
+    const uint32_t *fork_page;  // reads 0 in a fork's child
+
+    // poll -> completions
+    completion *done;           // ring of done_capacity records, a power of two
+    uint32_t done_head, done_tail, done_capacity;
+    uint32_t flags;
+    queue<request> settled;     // carriers that ended without the backend's ring: cancels, pushback
+    queue<request> dirty;       // carriers WAITING for the flush
+    queue<handle> closings;     // handles whose end is due
+    handle *current;            // whose callback runs; nullptr after it was abandoned in it
+    bool in_callback;
+    bool now_fresh;             // now_ns was read in this turn
+
+    int64_t now_ns;
+    uint64_t thread;            // thread_number of its thread
+    uint32_t alive;             // referenced handles that are active, have requests, or are closing
+    int32_t holds;
+    uint32_t open_handles;
+    uint32_t requests;
+    remote *box;                // posts, wakeups, stop: what other threads may touch
+
+    arena *buffers;
+    struct pool pool;
+    queue<request> starved;     // in-carriers (FREE) of streams whose read found the pool dry
+
+    struct memory mem;
+    struct slab slabs[SLABS];
+
+    link arming;                // timers started in this turn, deadlines still relative
+    link due;                   // timers due in this turn
+    link hooks[3];              // by mio_hook_phase
+    uint32_t hooks_active[3];
+
+    mio_loop_options_t options; // with every default filled in
+    struct mio_sim *world;
+    void *data;
+    const char *callback_name;  // for the watchdog
+    mio_loop_metrics_t counters;
+    struct wheel wheel;
+};
+
+inline loop *loop_of(mio_loop_t *l) { return reinterpret_cast<loop *>(l); }
+inline const loop *loop_of(const mio_loop_t *l) { return reinterpret_cast<const loop *>(l); }
+inline mio_loop_t *loop_public(loop *l) { return reinterpret_cast<mio_loop_t *>(l); }
+
+// The clock, read once per turn and only if somebody asks.
+int64_t loop_read_clock(loop *l);
+inline int64_t loop_now(loop *l) { return l->now_fresh ? l->now_ns : loop_read_clock(l); }
+
+// 0, or why no call is taken: MIO_EINVAL (NULL), MIO_EPERM (a fork's child). Debug builds panic on the wrong thread.
+int loop_check(const loop *l);
+// For start functions and creates: also MIO_ESHUTDOWN.
+int loop_check_start(const loop *l);
+
+// Creation with a table of calls of the caller's choice (unit tests, torture); mio_loop_create is this with sys_real.
+int loop_create(loop **out, const mio_loop_options_t *options, const struct sys *calls);
+
+// One turn; waits at most timeout_ns (< 0: for ever). 0, or the backend's error. (turn.cc)
+int loop_turn(loop *l, int64_t timeout_ns);
+bool loop_alive(const loop *l);
+// A turn would do something without waiting: due timers, queued completions, posts, closings. Does not ask the backend.
+bool loop_runnable(loop *l);
+int64_t loop_next_timer_ns(const loop *l); // MIO_NEVER: none
+
+// Around every callback of the user's: who is running, the watchdog, and whether the handle survived.
+void callback_slow(loop *l, handle *h, const char *what, int64_t begun_ns);
+
+inline int64_t callback_begin(loop *l, handle *h, const char *what) {
+    l->current = h;
+    l->in_callback = true;
+    l->counters.callbacks++;
+    l->callback_name = what;
+    return __builtin_expect(l->options.watchdog != nullptr, 0) ? l->calls->monotonic_ns() : 0;
+}
+
+// true: h was not abandoned in its callback and may be touched.
+inline bool callback_end(loop *l, handle *h, int64_t begun_ns) {
+    const bool survived = l->current == h;
+    l->current = nullptr;
+    l->in_callback = false;
+    if (__builtin_expect(begun_ns != 0, 0)) callback_slow(l, survived ? h : nullptr, l->callback_name, begun_ns);
+    return survived;
+}
+
+// --- what a backend calls -------------------------------------------------------------------------------------------
+
+inline uint32_t done_room(const loop *l) { return l->done_capacity - (l->done_tail - l->done_head); }
+
+// The result of a STARTED carrier (or, with MORE, one of its results). There is room: the backend looked.
+inline void request_finish(loop *l, request *carrier, int64_t result, uint32_t flags, block *from, uint32_t offset) {
+    mio_assert(carrier->state == request_state::started && l->done_tail - l->done_head != l->done_capacity);
+    if ((flags & FINISH_MORE) == 0) carrier->state = request_state::done;
+    completion *record = &l->done[l->done_tail++ & (l->done_capacity - 1)];
+    record->req = carrier;
+    record->from = from;
+    record->result = result;
+    record->flags = flags;
+    record->offset = offset;
+}
+
+// The end of a carrier without a record: always possible, also when the ring is full. For cancels, and for core and io
+// themselves (bytes that were pushed back, ends before the flush).
+inline void request_settle(loop *l, request *carrier, int32_t result) {
+    mio_assert(carrier->state != request_state::done);
+    carrier->state = request_state::done;
+    carrier->flags = static_cast<uint16_t>(carrier->flags | REQUEST_SETTLED);
+    carrier->result = result;
+    queue_push(&l->settled, carrier);
+}
+
+// --- what io calls --------------------------------------------------------------------------------------------------
+
+// FREE -> WAITING: onto the dirty list, to be submitted by the next flush.
+inline void carrier_start(loop *l, request *carrier, op_code op) {
+    mio_assert(carrier->state == request_state::free);
+    carrier->op = op;
+    carrier->state = request_state::waiting;
+    carrier->flags = 0;
+    queue_push(&l->dirty, carrier);
+}
+
+// Asks for the end of a carrier in whatever state; it will come through its done function (unless FREE or DONE).
+void carrier_cancel(loop *l, request *carrier, int32_t with);
+
+}

@@ -1,0 +1,59 @@
+// What other threads may touch of a loop: its inboxes, the stop flag, the eventfd. Reference-counted, outlives the
+// loop, so that a post to a loop that is gone is refused and never lands in freed memory or a reused descriptor.
+//
+// Sleeping: the loop stores asleep = 1, fences, looks into the inboxes again, and only then waits; who puts something
+// in fences and makes the system call only when it finds asleep. An awake loop costs its posters no system call.
+#pragma once
+
+#include "base/inbox.h"
+#include "core/handle.h"
+
+#include <mio/remote.h>
+
+#include <atomic>
+
+namespace mio {
+
+struct loop;
+struct backend;
+
+struct post { // from malloc (other threads make them), cached in remote.cache
+    post *next;
+    mio_post_cb cb;
+    void *arg;
+};
+
+struct wakeup_node { // in a mio_wakeup handle
+    wakeup_node *next;
+    std::atomic<bool> pending;
+};
+
+struct remote {
+    std::atomic<int> references;
+    std::atomic<uint32_t> asleep;
+    std::atomic<uint32_t> stop;
+    inbox<post> posts;
+    inbox<wakeup_node> wakeups;
+    std::atomic<post *> cache;   // used posts, taken and given back as a whole
+    std::atomic<uint64_t> wakes; // system calls made to wake
+    int wake_fd;                 // eventfd; -1 in a simulated world
+    const struct sys *calls;
+    const backend *with;
+    const struct mio_sim *world; // two remotes in one world, or both nullptr: streams can move between them
+};
+
+remote *remote_open(const struct sys *calls, bool with_eventfd, int *error);
+void remote_release(remote *r);
+
+// Something was put in (or stop was set): wakes the loop if it sleeps. [any thread] [signal-safe]
+void remote_notify(remote *r);
+
+// The loop's side.
+bool remote_pending(const remote *r);           // posts, wakeups or stop
+void remote_run(loop *l);                       // the posts phase: as they stood
+void remote_close(loop *l);                     // destroy: what is in is called with MIO_ECANCELED
+
+// Posts a library-internal message with the semantics of mio_remote_post.
+int remote_post(remote *r, mio_post_cb cb, void *arg);
+
+}

@@ -1,0 +1,138 @@
+// The life of a request. Its state says which room it is in, and only that room may touch it:
+//
+//            start            flush              finish             run_done
+//   FREE ------------> WAITING -----> STARTED ----------> DONE ------------> FREE, then the callback
+//   slab, parked       io: lane,      backend             core: done record,
+//                      dirty list                         settled list
+//
+// What is started in the backend is a *carrier*: the one thing a direction of a handle has in the kernel (in, out).
+// What a user started on a stream waits in the *lane* of that direction; the carrier's results are dealt out to the
+// lane in order. One byte of state, written in core/request.cc (and its inlines here) only.
+#pragma once
+
+#include "base/list.h"
+#include "base/slab.h"
+#include "base/wheel.h"
+
+#include <mio/buf.h>
+
+#include <stdint.h>
+
+namespace mio {
+
+struct loop;
+struct handle;
+struct block;
+struct sim_socket;
+
+enum class op_code : uint8_t {
+    none,
+    // carriers: what a backend is asked
+    receive, // stream, continuous: into the pool, or into the buffer of the first read of the lane
+    send,    // stream, one shot: as much of the lane as one call takes
+    accept,  // listener, continuous: result is a descriptor
+    connect, // stream, one shot, in the out direction
+    // lane requests: what a user asked; no backend sees these
+    write,
+    shutdown,
+    detach,
+    connected, // the user's half of connect: ends when the carrier's connect ends
+    read_some,
+    read_exact,
+    read_until,
+};
+
+struct op_row {
+    const char *name;
+    bool continuous;      // may finish with MORE
+    bool owns_descriptor; // a result >= 0 is a descriptor that must be closed when nobody wants it
+    bool out;             // direction of the carrier
+};
+extern const op_row op_table[];
+
+enum class request_state : uint8_t { free, waiting, started, done };
+
+// request.flags
+constexpr uint16_t REQUEST_CANCEL = 1;    // an early end was asked for; result holds with what
+constexpr uint16_t REQUEST_ABANDONED = 2; // nobody is to be called
+constexpr uint16_t REQUEST_SETTLED = 4;   // a carrier: on the settled list, result in request.result
+
+struct request { // 16 bytes
+    request *next; // dirty list, settled list, lane: the state says which
+    int32_t result;
+    op_code op;
+    request_state state;
+    uint16_t flags;
+};
+
+// With somebody to call: the embedded continuous request of a handle.
+struct user_request : request { // 32 bytes
+    void (*cb)();
+    void *arg;
+};
+static_assert(sizeof(request) == 16 && sizeof(user_request) == 32, "request sizes");
+
+// One in a lane, from the slab of its class; bufs has room for 1, 4, 16 or 64.
+struct lane_request : user_request {
+    handle *owner;
+    int64_t moved;        // bytes the kernel has moved for it
+    int64_t total;        // bytes to move; reads: the most
+    uint32_t since_ms;    // when it was started, loop time, for dumps
+    uint8_t size_class;   // request_class
+    uint8_t bufs_used;    // entries of bufs
+    uint8_t delimiter_len;
+    uint8_t in_callback;
+    char delimiter[8];
+    timer_node deadline;
+    mio_buf_t bufs[1];
+};
+
+enum request_class : uint8_t { REQUEST_1, REQUEST_4, REQUEST_16, REQUEST_64, REQUEST_CLASSES };
+
+// A lane: requests of one direction in the order of their starts. Circular through next, so one pointer suffices.
+struct lane {
+    lane_request *tail;
+};
+
+inline bool lane_empty(const lane *l) { return l->tail == nullptr; }
+inline lane_request *lane_next(const lane_request *req) { return static_cast<lane_request *>(req->next); }
+inline lane_request *lane_head(const lane *l) { return l->tail == nullptr ? nullptr : lane_next(l->tail); }
+
+inline void lane_push(lane *l, lane_request *req) {
+    if (l->tail == nullptr) req->next = req;
+    else {
+        req->next = l->tail->next;
+        l->tail->next = req;
+    }
+    l->tail = req;
+}
+
+inline lane_request *lane_pop(lane *l) {
+    lane_request *head = lane_head(l);
+    if (head == l->tail) l->tail = nullptr;
+    else l->tail->next = head->next;
+    head->next = nullptr;
+    return head;
+}
+
+// What a backend reports: a carrier's result, kept until the done phase.
+// receive into the pool: result bytes lie at offset of the block `from`, which holds a reference for them.
+struct completion { // 32 bytes
+    request *req;
+    block *from;
+    int64_t result;
+    uint32_t flags;
+    uint32_t offset;
+};
+static_assert(sizeof(completion) == 32 && sizeof(mio_buf_t) == 32, "record sizes");
+
+constexpr uint32_t FINISH_MORE = 1; // the carrier stays STARTED; another record will come
+
+// Ids: bit 63 and bit 31 are 0, so that an id is positive also when truncated to int.
+//   62..32 generation >> 1 | 30 generation & 1 | 29..26 class | 25..0 index + 1
+constexpr unsigned ID_CLASSES = 16;
+mio_req_t id_make(unsigned id_class, uint32_t index, uint32_t generation);
+struct id_parts { unsigned id_class; uint32_t index; uint32_t generation; };
+bool id_split(mio_req_t id, id_parts *out); // false: no id at all
+
+}

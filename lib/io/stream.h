@@ -1,0 +1,48 @@
+// The stream: what its parts (stream.cc, stream_read.cc, stream_write.cc, stream_end.cc, stream_move.cc) share.
+#pragma once
+
+#include "core/dispatch.h"
+
+#include <mio/stream.h>
+
+namespace mio {
+
+struct pushback { // from the loop's slab
+    pushback *next;
+    mio_buf_t buf;
+};
+
+// channel.bits of a stream
+constexpr uint32_t STREAM_READING = 1u << 0;      // a continuous read is started
+constexpr uint32_t STREAM_PAUSED = 1u << 1;       // by the program
+constexpr uint32_t STREAM_AUTOPAUSED = 1u << 2;   // own write queue above its high mark
+constexpr uint32_t STREAM_NO_AUTOPAUSE = 1u << 3;
+constexpr uint32_t STREAM_STOPPING = 1u << 4;     // the continuous read's last call is due
+constexpr uint32_t STREAM_STARVED = 1u << 5;      // on loop.starved
+constexpr uint32_t STREAM_ABOVE = 1u << 6;        // the last watermark told of was the high one
+constexpr uint32_t STREAM_CONNECTING = 1u << 7;
+constexpr uint32_t STREAM_BROKEN = 1u << 8;       // a write ended in its middle
+constexpr uint32_t STREAM_SHUT = 1u << 9;         // shutdown is queued or done
+constexpr uint32_t STREAM_FINISHING = 1u << 10;
+constexpr uint32_t STREAM_DETACHING = 1u << 11;
+constexpr uint32_t STREAM_EOF = 1u << 12;         // the last receive said 0
+constexpr uint32_t STREAM_MARK_DUE = 1u << 13;    // a watermark crossing is to be told of
+
+struct stream_times {
+    uint32_t timeout_ms[3]; // by mio_timeout, units of 2^20 ns, 0: none
+    uint32_t active_ms[2];  // last byte in, out
+    int32_t read_error;     // to be told by the next read
+};
+
+struct stream : channel { // 184 bytes
+    pushback *unread;       // first to be read
+    size_t queued_bytes;
+    timer_node timer;       // time-outs; finish's limit
+    union {
+        stream_times times; // while open
+        close_note closing; // from then on
+    };
+};
+static_assert(sizeof(stream) + sizeof(slab_header) <= 192, "a stream with its slab header");
+
+}
