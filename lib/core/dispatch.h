@@ -40,4 +40,7 @@ close_note *handle_close_note(handle *h);
 // Starved readers may try again.
 void stream_feed(loop *l, request *carrier);
 
+// Where a STARTED connect goes: the address rides in the first request of the write lane.
+const struct sockaddr *channel_connect_target(const channel *c, socklen_t *len);
+
 }

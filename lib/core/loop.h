@@ -152,4 +152,41 @@ inline void carrier_start(loop *l, request *carrier, op_code op) {
 // Asks for the end of a carrier in whatever state; it will come through its done function (unless FREE or DONE).
 void carrier_cancel(loop *l, request *carrier, int32_t with);
 
+// --- handles (handle.cc) --------------------------------------------------------------------------------------------
+
+// 0; MIO_EINVAL: NULL or another kind; MIO_EBADF: not OPEN; MIO_EPERM: a fork's child. First thing in every call.
+int handle_check(const handle *h, int kind);
+
+// An OPEN handle from the slab of its kind, referenced, zeroed behind the header (fd is 0: set it); nullptr: no memory.
+handle *handle_create(loop *l, int kind);
+void handle_set_active(handle *h, bool active);
+
+// Closes with nobody to call: what mio_handle_abandon does to an OPEN or CLOSING handle.
+void handle_abandon(handle *h);
+
+// The handle's continuous request begins (a fresh id) and ends.
+mio_req_t handle_request_begin(handle *h);
+void handle_request_end(handle *h);
+
+// A CLOSING handle whose carriers are FREE and lanes empty goes to the closings; harmless to call at any time. io calls
+// it whenever one of these may have become true.
+void handle_try_end(handle *h);
+
+// --- lane requests (request.cc) -------------------------------------------------------------------------------------
+
+// WAITING, with room for n buffers (bufs_used = n, not filled in), counted with its owner, not yet in a lane.
+// nullptr: no memory.
+lane_request *request_create(loop *l, handle *owner, op_code op, unsigned n);
+mio_req_t request_id(const lane_request *req);
+// Popped from its lane and called back: the slot goes back. Its buffers are the caller's affair.
+void request_free(loop *l, lane_request *req);
+
+// --- timers (timers.cc) ---------------------------------------------------------------------------------------------
+
+// after: counted from the flush's clock, never before the call; deadline_ns stays relative until then. Both re-arm a
+// node in any state. O(1).
+void timer_arm_after(loop *l, timer_node *node, int64_t after_ns);
+void timer_arm_at(loop *l, timer_node *node, int64_t at_ns);
+void timer_disarm(loop *l, timer_node *node); // any state; idle afterwards
+
 }

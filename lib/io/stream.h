@@ -45,4 +45,15 @@ struct stream : channel { // 184 bytes
 };
 static_assert(sizeof(stream) + sizeof(slab_header) <= 192, "a stream with its slab header");
 
+// An OPEN stream over fd (connected, nonblocking or not; -1: none yet), nothing started. nullptr: no memory, and fd is
+// still the caller's.
+stream *stream_create(loop *l, int fd);
+
+// The connection has failed or stands (from tcp.cc): starts what waits, or ends it with status.
+void stream_connected(stream *s, int status);
+
+// The stream's wishes changed: starts or cancels its carriers accordingly.
+void stream_update_read(stream *s);
+void stream_update_write(stream *s);
+
 }
