@@ -1,0 +1,374 @@
+# libmio: one Makefile for GNU make, by hand. configure writes config.mk (and, outside the source tree, a Makefile that
+# includes this one); everything built lies in build/ below the directory where make runs. `make help` names the goals.
+#
+# Order of this file: configuration, library, programs, tests, installation, distribution, cleaning.
+
+ifneq ($(origin srcdir),file)
+srcdir := .
+endif
+B := build
+
+.DEFAULT_GOAL := all
+.DELETE_ON_ERROR:
+.SUFFIXES:
+dry_run := $(findstring n,$(firstword -$(MAKEFLAGS)))
+MAKEFLAGS += --no-builtin-rules
+
+# THESE is a list for a make of our own below: one goal says less than many that are up to date.
+.PHONY: all lib examples tools programs these help
+all: lib tools
+these: $(THESE)
+lib examples tools programs these:
+	@:
+
+# What is quiet by default; V=1 shows each command.
+ifeq ($(V),1)
+say = @:
+Q :=
+else
+say = @printf '  %-5s %s\n' '$(1)' '$(patsubst $(srcdir)/%,%,$(2))'
+Q := @
+endif
+
+# ---------------------------------------------------------------------------------------------- configuration
+
+# These goals work without config.mk. Those of $(setup) install first what they lack.
+unconfigured := clean distclean dist help
+setup := check check-% demo bench coverage distcheck
+goals := $(or $(MAKECMDGOALS),all)
+
+PACKAGE_VERSION := 0
+SOVERSION := none
+
+# The set-up is done while this file is read, so that a failure is told in its own line and nothing else is tried.
+set_up = $(shell ( $(1) ) >&2)$(if $(filter-out 0,$(.SHELLSTATUS)),$(error the set-up failed, nothing was built))
+
+ifneq ($(filter-out $(unconfigured),$(goals)),)
+ifneq ($(and $(filter $(setup),$(goals)),$(if $(dry_run),,yes)),)
+$(call set_up,$(srcdir)/tools/bootstrap $(if $(filter-out demo bench,$(filter $(setup),$(goals))),--check,--build))
+endif
+ifeq ($(wildcard config.mk),)
+$(call set_up,echo "not configured yet: running $(srcdir)/configure with default options" && $(srcdir)/configure -q)
+endif
+include config.mk
+
+config.mk: $(srcdir)/configure $(srcdir)/config.mk.in
+	@echo "configure is newer than config.mk: configuring again"
+	@./config.status -q --recheck >/dev/null && ./config.status -q
+
+# Objects are built anew when the flags change.
+flags_now := $(CXX)|$(CC)|$(CPPFLAGS)|$(CXXFLAGS)|$(CFLAGS)|$(LDFLAGS)|$(LIBS)|$(MIO_DEFINES)|$(MIO_CXXFLAGS)|$(MIO_WARNINGS)|$(MIO_WERROR)|$(MIO_SANITIZE)
+ifneq ($(flags_now),$(if $(wildcard $(B)/flags),$(shell cat $(B)/flags)))
+$(shell mkdir -p $(B))
+$(file >$(B)/flags,$(flags_now))
+endif
+endif
+$(B)/flags: ;
+
+# ---------------------------------------------------------------------------------------------------- library
+
+lib_sources := $(patsubst $(srcdir)/%,%,$(sort $(wildcard $(srcdir)/lib/*/*.cc)))
+lib_objects := $(lib_sources:%.cc=$(B)/obj/%.o)
+public_headers := $(patsubst $(srcdir)/%,%,$(sort $(wildcard $(srcdir)/include/*.h $(srcdir)/include/mio/*.h)))
+
+soname := libmio.so.$(SOVERSION)
+static_library := $(B)/libmio.a
+shared_library := $(B)/libmio.so.$(PACKAGE_VERSION)
+
+# C++ without its run-time library is linked by the C compiler. Sanitizers bring symbols that nobody defines.
+lib_ldflags = -shared -Wl,-soname,$(soname) -Wl,--version-script=$(srcdir)/lib/libmio.map -Wl,-z,now -Wl,-z,relro \
+	-Wl,-z,noexecstack $(if $(MIO_SANITIZE),,-Wl,-z,defs) -pthread
+
+depend = -MMD -MP
+compile = $(CXX) $(1) $(CPPFLAGS) $(CXXFLAGS) $(MIO_SANITIZE) $(depend) -c -o $@ $<
+lib_flags = -I$(srcdir)/include -I$(srcdir)/lib $(MIO_DEFINES) $(MIO_CXXFLAGS) $(MIO_WARNINGS) $(MIO_WERROR) -pthread
+
+lib: $(static_library) $(shared_library) $(B)/$(soname) $(B)/libmio.so
+
+$(B)/obj/lib/%.o: $(srcdir)/lib/%.cc $(B)/flags
+	$(call say,CXX,$<)
+	@mkdir -p $(@D)
+	$(Q)$(call compile,$(lib_flags))
+
+$(static_library): $(lib_objects)
+	$(call say,AR,$@)
+	@rm -f $@
+	$(Q)$(AR) rcs $@ $(lib_objects)
+
+$(shared_library): $(lib_objects) $(srcdir)/lib/libmio.map
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(lib_ldflags) $(CFLAGS) $(MIO_SANITIZE) $(LDFLAGS) -o $@ $(lib_objects) $(LIBS)
+
+$(B)/$(soname) $(B)/libmio.so: $(shared_library)
+	@ln -sf $(<F) $@
+
+# --------------------------------------------------------------------------------------------------- programs
+
+example_sources := $(sort $(wildcard $(srcdir)/examples/*.cc $(srcdir)/examples/*.c))
+examples := $(patsubst $(srcdir)/examples/%,$(B)/examples/%,$(basename $(example_sources)))
+load_sources := $(sort $(wildcard $(srcdir)/tools/load/*.cc))
+bench_sources := $(sort $(wildcard $(srcdir)/tools/bench/*.cc))
+load := $(if $(load_sources),$(B)/bin/mio-load)
+bench := $(if $(bench_sources),$(B)/bin/mio-bench)
+
+# Programs see what a user sees: the public headers and libmio.a.
+program_warnings = -Wall -Wextra -Wpedantic -Wshadow $(MIO_WERROR)
+program_flags = -std=c++17 -I$(srcdir)/include $(program_warnings) -pthread
+link_program = $(CXX) $(CXXFLAGS) $(MIO_SANITIZE) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) $(1) -pthread $(LIBS)
+
+objects = $(patsubst $(srcdir)/%,$(B)/obj/%.o,$(basename $(1)))
+
+examples: $(examples)
+tools: $(load)
+programs: $(examples) $(load) $(bench)
+
+$(B)/obj/examples/%.o: $(srcdir)/examples/%.cc $(B)/flags
+	$(call say,CXX,$<)
+	@mkdir -p $(@D)
+	$(Q)$(call compile,$(program_flags))
+
+$(B)/obj/examples/%.o: $(srcdir)/examples/%.c $(B)/flags
+	$(call say,CC,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=c11 -I$(srcdir)/include $(program_warnings) -pthread $(CPPFLAGS) $(CFLAGS) $(MIO_SANITIZE) $(depend) -c -o $@ $<
+
+$(B)/obj/tools/%.o: $(srcdir)/tools/%.cc $(B)/flags
+	$(call say,CXX,$<)
+	@mkdir -p $(@D)
+	$(Q)$(call compile,$(program_flags) -I$(srcdir)/tools)
+
+$(B)/examples/%: $(B)/obj/examples/%.o $(static_library)
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(link_program)
+
+$(B)/bin/mio-load: $(call objects,$(load_sources)) $(static_library)
+$(B)/bin/mio-bench: $(call objects,$(bench_sources)) $(static_library)
+$(B)/bin/%:
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(link_program)
+
+# ------------------------------------------------------------------------------------------------------ tests
+
+BACKENDS := epoll sim
+
+# Seconds that one suite may take.
+TEST_TIMEOUT = $(if $(MIO_SANITIZE),900,300)
+
+api_sources := $(sort $(wildcard $(srcdir)/tests/api/*.cc))
+unit_sources := $(sort $(wildcard $(srcdir)/tests/unit/test_*.cc))
+support_sources := $(sort $(wildcard $(srcdir)/tests/support/*.cc))
+api := $(if $(api_sources),$(B)/tests/api)
+unit := $(patsubst $(srcdir)/tests/%.cc,$(B)/tests/%,$(unit_sources))
+support := $(if $(support_sources),$(B)/tests/support.a)
+
+# An archive: of the support code, each program takes what it uses. Only the unit tests and the support code see lib/.
+test_flags = -std=c++17 -I$(srcdir)/include -I$(srcdir)/tests $(MIO_DEFINES) -Wall -Wextra -Wshadow $(MIO_WERROR) -pthread
+pkg_config = $(shell $(PKG_CONFIG) $(1))
+
+$(B)/obj/tests/api/%.o: $(srcdir)/tests/api/%.cc $(B)/flags
+	$(call say,CXX,$<)
+	@mkdir -p $(@D)
+	$(Q)$(call compile,$(test_flags) $(call pkg_config,--cflags check))
+
+$(B)/obj/tests/unit/%.o: $(srcdir)/tests/unit/%.cc $(B)/flags
+	$(call say,CXX,$<)
+	@mkdir -p $(@D)
+	$(Q)$(call compile,$(test_flags) -I$(srcdir)/lib $(call pkg_config,--cflags cmocka))
+
+$(B)/obj/tests/support/%.o: $(srcdir)/tests/support/%.cc $(B)/flags
+	$(call say,CXX,$<)
+	@mkdir -p $(@D)
+	$(Q)$(call compile,$(test_flags) -I$(srcdir)/lib $(call pkg_config,--cflags check cmocka))
+
+$(B)/tests/support.a: $(call objects,$(support_sources))
+	$(call say,AR,$@)
+	@mkdir -p $(@D) && rm -f $@
+	$(Q)$(AR) rcs $@ $^
+
+$(B)/tests/api: $(call objects,$(api_sources)) $(support) $(static_library)
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(call link_program,$(call pkg_config,--libs check))
+
+$(B)/tests/unit/%: $(B)/obj/tests/unit/%.o $(support) $(static_library)
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(call link_program,$(call pkg_config,--libs cmocka))
+
+# The library once more with -flto, for tests/abi/odr.
+is_gcc = $(shell $(CXX) --version 2>/dev/null | grep -c 'Free Software Foundation')
+odr_objects := $(lib_sources:%.cc=$(B)/obj/odr/%.o)
+$(B)/obj/odr/%.o: $(srcdir)/%.cc $(B)/flags
+	$(call say,LTO,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CXX) $(lib_flags) $(CPPFLAGS) -O0 -flto $(MIO_SANITIZE) $(depend) -c -o $@ $<
+
+# A suite is NAME=COMMAND for tools/run-tests; its last line says how many passed, failed, were skipped.
+tool_names = CC='$(CC)' CXX='$(CXX)' NM='$(NM)' READELF='$(READELF)' PKG_CONFIG='$(PKG_CONFIG)' SANITIZE='$(MIO_SANITIZE)'
+suite_includes = 'includes=$(srcdir)/tools/check-includes $(srcdir)'
+suite_configure = 'configure=$(srcdir)/tools/check-configure $(srcdir)'
+suite_abi = 'headers=$(srcdir)/tests/abi/headers $(srcdir)' \
+	'symbols=$(srcdir)/tools/check-symbols $(srcdir) $(static_library) $(shared_library) $(soname)' \
+	'odr=$(if $(odr_built),$(srcdir)/tests/abi/odr $(srcdir) $(odr_objects),echo "skip: -Wodr is known to gcc only"; echo "odr: 0 passed, 0 failed, 1 skipped")' \
+	$(if $(wildcard $(srcdir)/tests/abi/*.cc $(srcdir)/tests/abi/*.c),'abi=$(srcdir)/tests/abi/programs $(srcdir) $(static_library)')
+suite_unit = $(foreach t,$(unit),'$(patsubst $(B)/tests/unit/test_%,unit[%],$(t))=$(t)')
+suite_api = $(foreach b,$(1),$(if $(api),'api[$(b)]=$(api) --backend=$(b)'))
+suite_examples = $(if $(wildcard $(srcdir)/tests/examples/run),'examples=$(srcdir)/tests/examples/run $(B)/examples')
+suite_readme = 'readme=$(srcdir)/tools/check-readme $(srcdir) $(static_library)'
+
+odr_built = $(if $(filter 0,$(is_gcc)),,$(odr_objects))
+jobs = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc 2>/dev/null || echo 2))
+
+# $(call test,WHAT TO BUILD,SUITES)
+define test
+@$(if $(filter yes,$(CROSS_COMPILING)),echo "tests do not run in a cross build"; exit 1)
++@$(MAKE) --no-print-directory $(jobs) these THESE='lib $(1)'
+@export $(tool_names) CK_TIMEOUT_MULTIPLIER="$${CK_TIMEOUT_MULTIPLIER:-$(if $(MIO_SANITIZE),5,1)}" \
+	UBSAN_OPTIONS="$${UBSAN_OPTIONS:-print_stacktrace=1}"; \
+	$(srcdir)/tools/run-tests -l $(B)/log -t $(TEST_TIMEOUT) $(2)
+endef
+
+running_tests = $(api) $(unit) $(examples) $(load) $(bench)
+run_suites = $(suite_unit) $(call suite_api,$(BACKENDS)) $(suite_examples)
+
+.PHONY: check check-tests check-unit check-api $(BACKENDS:%=check-%) check-abi check-examples check-includes check-configure check-readme
+check:
+	$(call test,$(running_tests) $(odr_built),$(suite_includes) $(suite_configure) $(suite_abi) $(suite_readme) $(run_suites))
+# What runs code of the library: what a sanitizer can say something about.
+check-tests:
+	$(call test,$(running_tests),$(run_suites))
+check-unit:
+	$(call test,$(unit),$(suite_unit))
+check-api:
+	$(call test,$(api),$(call suite_api,$(BACKENDS)))
+$(BACKENDS:%=check-%): check-%:
+	$(call test,$(api),$(call suite_api,$*))
+check-abi:
+	$(call test,$(odr_built),$(suite_abi))
+check-examples:
+	$(call test,$(examples) $(load),$(suite_examples))
+check-includes:
+	$(call test,,$(suite_includes))
+check-configure:
+	$(call test,,$(suite_configure))
+check-readme:
+	$(call test,,$(suite_readme))
+
+.PHONY: demo bench coverage
+demo:
+	+@$(MAKE) --no-print-directory $(jobs) these THESE='lib examples tools'
+	@$(srcdir)/tools/demo $(B)
+
+# BENCH_ARGS are arguments for mio-bench.
+bench:
+	+@$(MAKE) --no-print-directory $(jobs) these THESE='$(bench)'
+	@$(if $(bench),$(bench) $(BENCH_ARGS),echo "there is no benchmark: tools/bench is empty"; exit 1)
+
+# Another build, of its own, in build/coverage: lines of lib/ that the tests reach.
+coverage:
+	@mkdir -p $(B)/coverage
+	@cd $(B)/coverage && $(abspath $(srcdir))/configure -q CC='$(CC)' CXX='$(CXX)' CXXFLAGS='-O0 -g --coverage' \
+		CFLAGS='-O0 -g --coverage' LDFLAGS='--coverage'
+	@find $(B)/coverage -name '*.gcda' -delete
+	+@$(MAKE) --no-print-directory -C $(B)/coverage check-tests
+	@$(srcdir)/tools/coverage-report $(B)/coverage/$(B)/obj/lib
+
+# ----------------------------------------------------------------------------------------------- installation
+
+pkgconfigdir = $(libdir)/pkgconfig
+cmakedir = $(libdir)/cmake/libmio
+install_list = install.dirs
+make_directories = $(srcdir)/tools/build-aux/make-directories $(install_list)
+
+# Directories below the prefix are written relative to it, so that the tree may be moved.
+from_prefix = $(patsubst $(prefix)/%,$${prefix}/%,$(1))
+fill_in = sed -e 's|@prefix@|$(prefix)|' -e 's|@exec_prefix@|$(call from_prefix,$(exec_prefix))|' \
+	-e 's|@libdir@|$(call from_prefix,$(libdir))|' -e 's|@includedir@|$(call from_prefix,$(includedir))|' \
+	-e 's|@PACKAGE_VERSION@|$(PACKAGE_VERSION)|' -e 's|@SOVERSION@|$(SOVERSION)|' \
+	-e 's|@INCLUDEDIR_FROM_HERE@|$(shell realpath -m --relative-to='$(cmakedir)' '$(includedir)')|'
+
+installed_files = \
+	$(public_headers:include/%=$(includedir)/%) \
+	$(libdir)/libmio.a $(libdir)/libmio.so $(libdir)/$(soname) $(libdir)/libmio.so.$(PACKAGE_VERSION) \
+	$(pkgconfigdir)/libmio.pc $(cmakedir)/libmio-config.cmake $(cmakedir)/libmio-config-version.cmake \
+	$(load:$(B)/bin/%=$(bindir)/%)
+
+# The list of directories is kept relative to nothing: DESTDIR is part of every line.
+.PHONY: install uninstall installcheck
+install: lib tools
+	@$(make_directories) $(addprefix $(DESTDIR),$(includedir)/mio $(pkgconfigdir) $(cmakedir) $(if $(load),$(bindir)))
+	@$(INSTALL) -m 644 $(addprefix $(srcdir)/,$(filter-out include/mio/%,$(public_headers))) $(DESTDIR)$(includedir)
+	@$(INSTALL) -m 644 $(addprefix $(srcdir)/,$(filter include/mio/%,$(public_headers))) $(DESTDIR)$(includedir)/mio
+	@$(INSTALL) -m 644 $(static_library) $(DESTDIR)$(libdir)
+	@$(INSTALL) -m 755 $(shared_library) $(DESTDIR)$(libdir)
+	@ln -sf $(notdir $(shared_library)) $(DESTDIR)$(libdir)/$(soname)
+	@ln -sf $(soname) $(DESTDIR)$(libdir)/libmio.so
+	@$(fill_in) $(srcdir)/libmio.pc.in >$(B)/libmio.pc
+	@$(fill_in) $(srcdir)/tools/build-aux/libmio-config.cmake.in >$(B)/libmio-config.cmake
+	@$(fill_in) $(srcdir)/tools/build-aux/libmio-config-version.cmake.in >$(B)/libmio-config-version.cmake
+	@$(INSTALL) -m 644 $(B)/libmio.pc $(DESTDIR)$(pkgconfigdir)
+	@$(INSTALL) -m 644 $(B)/libmio-config.cmake $(B)/libmio-config-version.cmake $(DESTDIR)$(cmakedir)
+	$(if $(load),@$(INSTALL) -m 755 $(load) $(DESTDIR)$(bindir))
+	$(if $(DESTDIR),,@-if [ "$$(id -u)" = 0 ]; then ldconfig 2>/dev/null || true; fi)
+	@echo "installed libmio $(PACKAGE_VERSION) in $(DESTDIR)$(prefix)"
+
+uninstall:
+	@rm -f $(addprefix $(DESTDIR),$(installed_files))
+	@rmdir $(DESTDIR)$(includedir)/mio $(DESTDIR)$(cmakedir) 2>/dev/null || true
+	@$(srcdir)/tools/build-aux/remove-directories $(install_list)
+	$(if $(DESTDIR),,@-if [ "$$(id -u)" = 0 ]; then ldconfig 2>/dev/null || true; fi)
+	@echo "removed libmio from $(DESTDIR)$(prefix)"
+
+installcheck:
+	@$(tool_names) $(srcdir)/tools/installcheck '$(libdir)' '$(DESTDIR)'
+
+# ----------------------------------------------------------------------------------------------- distribution
+
+package = libmio-$(shell sed -n 's/^AC_INIT(\[libmio\], \[\(.*\)\])$$/\1/p' $(srcdir)/configure.ac)
+
+# What git tracks, as it stands in the tree; in an unpacked tarball: all but what building made.
+list_files = if git -C $(srcdir) ls-files --error-unmatch configure.ac >/dev/null 2>&1; then git -C $(srcdir) ls-files; else \
+	cd $(srcdir) && find . -type f -o -type l | sed 's,^\./,,' | \
+	grep -vE '^(build/|autom4te.cache/|config\.(log|mk|status)$$|install\.dirs$$|libmio-[^/]*\.tar\.gz$$)'; fi
+
+.PHONY: dist distcheck
+dist:
+	@($(list_files)) | LC_ALL=C sort | tar -C $(srcdir) -czf $(package).tar.gz --owner=0 --group=0 --numeric-owner \
+		--mtime=@$${SOURCE_DATE_EPOCH:-$$(date +%s)} --transform 's,^,$(package)/,' -T -
+	@echo "made $(package).tar.gz"
+
+# From the tarball, its sources read-only: build outside, test, install, uninstall, clean; nothing must stay.
+distcheck: dist
+	+@MAKE='$(MAKE)' $(srcdir)/tools/distcheck $(package) $(B)/distcheck CC='$(CC)' CXX='$(CXX)' $(if $(MIO_WERROR),--enable-werror)
+
+# --------------------------------------------------------------------------------------------------- cleaning
+
+.PHONY: clean distclean
+# build/ may be somebody's own build directory as well: only what this Makefile put there goes.
+clean:
+	@[ ! -d $(B)/distcheck ] || chmod -R u+w $(B)/distcheck
+	@rm -rf $(addprefix $(B)/,obj bin examples tests log coverage distcheck ci flags libmio.pc libmio-config.cmake \
+		libmio-config-version.cmake) $(B)/libmio.a $(B)/libmio.so*
+	@rmdir $(B) 2>/dev/null || true
+
+distclean: clean
+	@rm -rf config.mk config.log config.status autom4te.cache install.dirs libmio-*.tar.gz
+	@if [ '$(srcdir)' != . ] && grep -q 'written by configure' Makefile; then rm -f Makefile; fi
+
+help:
+	@echo 'make                  the library and mio-load'
+	@echo 'make check            set everything up, build, run every test'
+	@echo 'make demo             set everything up, build, put the echo server under load'
+	@echo 'make check-PART       PART: api $(BACKENDS) unit abi examples includes configure readme,'
+	@echo '                      tests (unit, api, examples)'
+	@echo 'make bench            the micro-benchmark; BENCH_ARGS=...'
+	@echo 'make coverage         lines of lib/ that the tests reach'
+	@echo 'make install          DESTDIR=... for packagers; uninstall, installcheck'
+	@echo 'make dist, distcheck  a tarball; build and test it'
+	@echo 'make clean, distclean'
+	@echo 'V=1 shows the commands; ./configure --help lists the options'
+
+-include $(patsubst %.o,%.d,$(lib_objects) $(odr_objects) \
+	$(call objects,$(example_sources) $(load_sources) $(bench_sources) $(api_sources) $(unit_sources) $(support_sources)))
