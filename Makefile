@@ -11,6 +11,7 @@ B := build
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SUFFIXES:
+.SECONDARY:
 dry_run := $(findstring n,$(firstword -$(MAKEFLAGS)))
 MAKEFLAGS += --no-builtin-rules
 
@@ -283,7 +284,7 @@ install_list = install.dirs
 make_directories = $(srcdir)/tools/build-aux/make-directories $(install_list)
 
 # Directories below the prefix are written relative to it, so that the tree may be moved.
-from_prefix = $(patsubst $(prefix)/%,$${prefix}/%,$(1))
+from_prefix = $(patsubst $(prefix),$${prefix},$(patsubst $(prefix)/%,$${prefix}/%,$(1)))
 fill_in = sed -e 's|@prefix@|$(prefix)|' -e 's|@exec_prefix@|$(call from_prefix,$(exec_prefix))|' \
 	-e 's|@libdir@|$(call from_prefix,$(libdir))|' -e 's|@includedir@|$(call from_prefix,$(includedir))|' \
 	-e 's|@PACKAGE_VERSION@|$(PACKAGE_VERSION)|' -e 's|@SOVERSION@|$(SOVERSION)|' \
