@@ -21,7 +21,7 @@ struct backend {
     size_t size;      // bytes of state, zeroed, at loop->backend_state
     const struct sys *calls; // the table its descriptors live in; nullptr: the loop's own (the kernel's)
 
-    // Makes ready to be asked. loop->wake (core/remote.h) is open. Returns 0, or an error and nothing is left behind.
+    // Makes ready to be asked. loop->box (core/remote.h) is open. Returns 0, or an error and nothing is left behind.
     int (*open)(loop *l);
     // No carrier is STARTED. Frees everything. In a fork's child it is not called: nothing of it may be touched there.
     void (*close)(loop *l);
@@ -50,8 +50,14 @@ struct backend {
     int64_t (*now)(loop *l); // the loop's clock, monotonic
 };
 
-// The registry (core/backend.cc): the only file that names backends.
-// choose: sets loop->with and the table of calls, opens it; 0 or an error.
+// The registry (core/backend.cc): the only file that names backends. Creating a loop calls the three in this order,
+// with remote_open between the first two (a backend with calls of its own needs no eventfd).
+//
+// choose: sets loop->with, loop->calls and loop->world; takes nothing. MIO_ENOTSUP: unknown, or does not work here.
 int backend_choose(loop *l, int wanted, struct mio_sim *world);
+// open: loop->backend_state from loop->mem, then with->open. 0, or an error and nothing is left behind.
+int backend_open(loop *l);
+// close: with->close, and the state goes back. In a fork's child only the memory does.
+void backend_close(loop *l, bool in_child);
 
 }
