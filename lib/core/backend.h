@@ -23,8 +23,8 @@ struct backend {
 
     // Makes ready to be asked. loop->box (core/remote.h) is open. Returns 0, or an error and nothing is left behind.
     int (*open)(loop *l);
-    // No carrier is STARTED. Frees everything. In a fork's child it is not called: nothing of it may be touched there.
-    void (*close)(loop *l);
+    // No carrier is STARTED. Frees everything. In a fork's child only memory: what the kernel has is the parent's too.
+    void (*close)(loop *l, bool in_child);
 
     // A carrier became STARTED (by core, just before). Cannot fail: a failure is a result. May finish at once. Must
     // not block. At most one carrier per channel and direction is STARTED.
@@ -57,7 +57,7 @@ struct backend {
 int backend_choose(loop *l, int wanted, struct mio_sim *world);
 // open: loop->backend_state from loop->mem, then with->open. 0, or an error and nothing is left behind.
 int backend_open(loop *l);
-// close: with->close, and the state goes back. In a fork's child only the memory does.
+// close: with->close, and the state goes back. Carriers may be STARTED when in_child.
 void backend_close(loop *l, bool in_child);
 
 }
