@@ -15,11 +15,13 @@ void listener_accept_done(loop *l, channel *c, const completion *done);
 
 // A lane request is to end early with `with` (MIO_ECANCELED, MIO_ETIMEDOUT): it is WAITING in its lane or carried.
 void stream_request_cancel(loop *l, lane_request *req, int32_t with);
-// The same for the continuous request of a handle.
-void stream_read_cancel(loop *l, channel *c);
-void listener_accept_cancel(loop *l, channel *c);
+// The same for the continuous request of a handle, by id: 0, or MIO_EALREADY when its last call is queued.
+int stream_read_cancel(loop *l, channel *c);
+int listener_accept_cancel(loop *l, channel *c);
 // Nobody is to be told of this one any more; its buffers are released now or when the kernel lets go.
 void stream_request_abandon(loop *l, lane_request *req);
+void stream_read_abandon(loop *l, channel *c);
+void listener_accept_abandon(loop *l, channel *c);
 
 // Timers, by timer_node.owner. The node is idle when these run.
 enum timer_owner : uint8_t { TIMER_OF_TIMER, TIMER_OF_REQUEST, TIMER_OF_STREAM, TIMER_OF_LISTENER };
@@ -31,8 +33,10 @@ void listener_timer_due(loop *l, timer_node *node);
 void wakeup_run(loop *l, struct wakeup_node *node);
 void hook_run_phase(loop *l, int phase);
 
-// Handles. begin: the handle became CLOSING: end its requests; cancel its carriers. Called once.
+// Handles. sizes: of the bodies, by kind. begin: the handle became CLOSING: end its requests, cancel its carriers;
+// called once more when a CLOSING handle is abandoned: drop what is queued for the user.
 // ended: carriers are FREE and lanes empty, the descriptor is closed: free what the kind owns. No user code.
+extern const uint32_t handle_sizes[HANDLE_KINDS];
 void handle_begin_close(loop *l, handle *h);
 void handle_ended(loop *l, handle *h);
 close_note *handle_close_note(handle *h);
