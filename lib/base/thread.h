@@ -5,7 +5,8 @@
 
 namespace mio {
 
-extern thread_local uint64_t thread_number_or_zero __attribute__((tls_model("initial-exec")));
+// __thread, not thread_local: the latter asks at each use whether an initialiser must be run.
+extern __thread uint64_t thread_number_or_zero __attribute__((tls_model("initial-exec")));
 
 uint64_t thread_number_assign();
 
