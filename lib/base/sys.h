@@ -22,7 +22,8 @@ struct sys {
     // Zeroed pages, private and anonymous; nullptr: none left. size is a multiple of 4096.
     void *(*map)(size_t size);
     void (*unmap)(void *ptr, size_t size);
-    // A page that reads as zeroes in a fork's child (madvise MADV_WIPEONFORK); nullptr: none left.
+    // A page that reads as zeroes in a fork's child (madvise MADV_WIPEONFORK); nullptr: none left. Where the kernel has
+    // no such pages (before 4.14, some sandboxes) an ordinary one: there a fork goes unnoticed.
     void *(*map_wipe_on_fork)(size_t size);
 
     int64_t (*monotonic_ns)(); // CLOCK_MONOTONIC
