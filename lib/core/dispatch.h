@@ -23,6 +23,9 @@ void stream_request_abandon(loop *l, lane_request *req);
 void stream_read_abandon(loop *l, channel *c);
 void listener_accept_abandon(loop *l, channel *c);
 
+// A stream that is finishing gracefully has no more time for it.
+void stream_hurry(loop *l, channel *c);
+
 // Timers, by timer_node.owner. The node is idle when these run.
 enum timer_owner : uint8_t { TIMER_OF_TIMER, TIMER_OF_REQUEST, TIMER_OF_STREAM, TIMER_OF_LISTENER };
 void timer_fire(loop *l, timer_node *node);

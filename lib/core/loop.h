@@ -43,6 +43,7 @@ struct loop {
 
     int64_t now_ns;
     uint64_t thread;            // thread_number of its thread
+    struct thread_life *life;   // whether that thread has ended
     uint32_t alive;             // referenced handles that are active, have requests, or are closing
     int32_t holds;
     uint32_t open_handles;
@@ -85,12 +86,25 @@ int loop_check_start(const loop *l);
 // Creation with a table of calls of the caller's choice (unit tests, torture); mio_loop_create is this with sys_real.
 int loop_create(loop **out, const mio_loop_options_t *options, const struct sys *calls);
 
+// One turn for a scheduler (mio_sim_run): as mio_loop_run_once(0) does. MIO_EBUSY: from a callback. MIO_STOPPED: a stop
+// was pending and is consumed. Else 0 or the backend's error.
+int loop_drive(loop *l);
+
+// What run and destroy share: the loop is this thread's from now on.
+int loop_adopt_thread(loop *l); // MIO_ENOMEM
+
+// Gives everything back; no handle is open. in_child: memory only.
+void loop_free(loop *l, bool in_child);
+
 // One turn; waits at most timeout_ns (< 0: for ever). 0, or the backend's error. (turn.cc)
 int loop_turn(loop *l, int64_t timeout_ns);
 bool loop_alive(const loop *l);
 // A turn would do something without waiting: due timers, queued completions, posts, closings. Does not ask the backend.
 bool loop_runnable(loop *l);
 int64_t loop_next_timer_ns(const loop *l); // MIO_NEVER: none
+
+// To the program's log callback, if it has one.
+void loop_log(loop *l, enum mio_log_level level, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 // Around every callback of the user's: who is running, the watchdog, and whether the handle survived.
 void callback_slow(loop *l, handle *h, const char *what, int64_t begun_ns);
@@ -161,8 +175,31 @@ int handle_check(const handle *h, int kind);
 handle *handle_create(loop *l, int kind);
 void handle_set_active(handle *h, bool active);
 
+// OPEN -> CLOSING; cb may be nullptr.
+void handle_close(handle *h, mio_close_cb cb, void *arg);
 // Closes with nobody to call: what mio_handle_abandon does to an OPEN or CLOSING handle.
 void handle_abandon(handle *h);
+// The closing phase: handles whose end is due, as they stood.
+void closings_run(loop *l);
+
+// Requests in flight of a handle, counted; the first and the last may change what is alive.
+void handle_requests_first(loop *l, handle *h);
+void handle_requests_none(loop *l, handle *h);
+inline void handle_requests_add(loop *l, handle *h) {
+    l->requests++;
+    if (h->requests == 0) handle_requests_first(l, h);
+    else h->requests++;
+}
+inline void handle_requests_remove(loop *l, handle *h) {
+    l->requests--;
+    if (h->requests == 1) handle_requests_none(l, h);
+    else h->requests--;
+}
+
+// The rare things, made when first asked for; nullptr: no memory.
+extension *handle_extend(handle *h);
+// forget and close(2), if there is a descriptor; no carrier is STARTED.
+void channel_close_descriptor(loop *l, channel *c);
 
 // The handle's continuous request begins (a fresh id) and ends.
 mio_req_t handle_request_begin(handle *h);
@@ -188,5 +225,7 @@ void request_free(loop *l, lane_request *req);
 void timer_arm_after(loop *l, timer_node *node, int64_t after_ns);
 void timer_arm_at(loop *l, timer_node *node, int64_t at_ns);
 void timer_disarm(loop *l, timer_node *node); // any state; idle afterwards
+void timers_flush(loop *l);                   // relative deadlines become absolute: part of the flush
+void timers_run(loop *l);                     // the phase of due timers
 
 }

@@ -34,7 +34,7 @@ struct remote {
     std::atomic<uint32_t> stop;
     inbox<post> posts;
     inbox<wakeup_node> wakeups;
-    std::atomic<post *> cache;   // used posts, taken and given back as a whole
+    std::atomic<post *> cache[4]; // chains of used posts, each taken and given back as a whole
     std::atomic<uint64_t> wakes; // system calls made to wake
     int wake_fd;                 // eventfd; -1 in a simulated world
     const struct sys *calls;

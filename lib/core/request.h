@@ -48,7 +48,20 @@ struct op_row {
     bool owns_descriptor; // a result >= 0 is a descriptor that must be closed when nobody wants it
     bool out;             // direction of the carrier
 };
-extern const op_row op_table[];
+inline constexpr op_row op_table[] = {
+    {"none", false, false, false},
+    {"receive", true, false, false},
+    {"send", false, false, true},
+    {"accept", true, true, false},
+    {"connect", false, false, true},
+    {"write", false, false, true},
+    {"shutdown", false, false, true},
+    {"detach", false, true, true},
+    {"connect", false, false, true}, // the user's half
+    {"read", false, false, false},
+    {"read_exact", false, false, false},
+    {"read_until", false, false, false},
+};
 
 enum class request_state : uint8_t { free, waiting, started, done };
 
@@ -81,11 +94,14 @@ struct lane_request : user_request {
     uint8_t size_class;   // request_class
     uint8_t bufs_used;    // entries of bufs
     uint8_t delimiter_len;
-    uint8_t in_callback;
+    uint8_t unused;
     char delimiter[8];
     timer_node deadline;
     mio_buf_t bufs[1];
 };
+
+static_assert(sizeof(lane_request) == 136, "a request with one buffer");
+constexpr size_t LANE_REQUEST_DEADLINE = sizeof(lane_request) - sizeof(mio_buf_t) - sizeof(timer_node);
 
 enum request_class : uint8_t { REQUEST_1, REQUEST_4, REQUEST_16, REQUEST_64, REQUEST_CLASSES };
 
@@ -131,8 +147,19 @@ constexpr uint32_t FINISH_MORE = 1; // the carrier stays STARTED; another record
 // Ids: bit 63 and bit 31 are 0, so that an id is positive also when truncated to int.
 //   62..32 generation >> 1 | 30 generation & 1 | 29..26 class | 25..0 index + 1
 constexpr unsigned ID_CLASSES = 16;
-mio_req_t id_make(unsigned id_class, uint32_t index, uint32_t generation);
-struct id_parts { unsigned id_class; uint32_t index; uint32_t generation; };
+struct id_parts {
+    unsigned id_class;
+    uint32_t index;
+    uint32_t generation;
+};
+
+inline mio_req_t id_make(unsigned id_class, uint32_t index, uint32_t generation) {
+    const uint64_t low = (static_cast<uint64_t>(generation & 1) << 30) | (static_cast<uint64_t>(id_class) << 26) |
+                         static_cast<uint64_t>(index + 1);
+    return static_cast<mio_req_t>((static_cast<uint64_t>(generation >> 1) << 32) | low);
+}
+
 bool id_split(mio_req_t id, id_parts *out); // false: no id at all
+
 
 }

@@ -1,0 +1,71 @@
+// The end of a loop: everything is cancelled, everything calls back, then the memory goes.
+//
+// Posts first (they may still use their handles), then every handle, then turns until none is open or the time is up.
+// What the kernel still holds then is leaked on purpose: freeing it would let the kernel write into somebody else's
+// memory.
+
+#include "base/thread_life.h"
+#include "core/backend.h"
+#include "core/dispatch.h"
+#include "core/remote.h"
+
+#include <mio/error.h>
+
+namespace mio {
+
+static void destroy_close_handles(loop *l) {
+    for (unsigned kind = 1; kind < HANDLE_KINDS; kind++) {
+        const slab *s = &l->slabs[kind];
+        for (uint32_t i = 0; i < slab_slots(s); i++) {
+            void *object = slab_at(s, i);
+            if (!slab_is_live(object)) continue;
+            auto *h = static_cast<handle *>(object);
+            if (h->state == handle_state::open) handle_close(h, nullptr, nullptr);
+        }
+    }
+}
+
+static void destroy_hurry(loop *l) {
+    // Handles that are ending gracefully have no more time for it.
+    for (uint32_t i = 0; i < slab_slots(&l->slabs[MIO_KIND_STREAM]); i++) {
+        void *object = slab_at(&l->slabs[MIO_KIND_STREAM], i);
+        if (slab_is_live(object)) stream_hurry(l, static_cast<channel *>(object));
+    }
+}
+
+static int destroy_drain(loop *l, int64_t drain_ns) {
+    const int64_t begun_ns = l->with->now(l);
+    while (l->open_handles != 0) {
+        const int64_t spent_ns = l->with->now(l) - begun_ns;
+        if (drain_ns != MIO_FOREVER && spent_ns > drain_ns) break;
+        if (loop_turn(l, drain_ns == MIO_FOREVER ? -1 : drain_ns - spent_ns) < 0) break;
+    }
+    return static_cast<int>(l->open_handles);
+}
+
+}
+
+using namespace mio;
+
+int mio_loop_destroy(mio_loop_t *public_loop, int64_t drain_ns) {
+    loop *l = loop_of(public_loop);
+    if (l == nullptr) return 0;
+    if (drain_ns < 0) return MIO_EINVAL;
+    if (*l->fork_page == 0) {
+        loop_free(l, true);
+        return 0;
+    }
+    const bool mine = l->thread == thread_number();
+    if (mine && ((l->flags & LOOP_RUNNING) != 0 || l->in_callback)) return MIO_EBUSY;
+    if (!mine && (l->flags & LOOP_HAS_RUN) != 0 && !thread_life_ended(l->life)) return MIO_EPERM;
+    const int error = loop_adopt_thread(l);
+    if (error < 0) return error;
+    l->flags |= LOOP_RUNNING | LOOP_DESTROYING;
+
+    remote_close(l);
+    destroy_close_handles(l);
+    destroy_hurry(l);
+    const int left = destroy_drain(l, drain_ns);
+    if (left == 0) loop_free(l, false);
+    return left;
+}

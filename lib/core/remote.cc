@@ -1,0 +1,174 @@
+// Remotes: how other threads (and signal handlers) reach a loop.
+//
+// Posts are nodes from malloc; used ones are kept in four chains, each taken and given back whole by one exchange (no
+// ABA, no lock), so that posting allocates nothing once warm. The eventfd belongs to the remote, not to the loop: a
+// poster that comes late writes to a descriptor that is still ours.
+
+#include "core/remote.h"
+
+#include "core/backend.h"
+#include "core/dispatch.h"
+
+#include <mio/error.h>
+#include <sys/eventfd.h>
+
+#include <new>
+
+namespace mio {
+
+remote *remote_open(const struct sys *calls, bool with_eventfd, int *error) {
+    int fd = -1;
+    if (with_eventfd) {
+        fd = calls->eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        if (fd < 0) {
+            *error = fd;
+            return nullptr;
+        }
+    }
+    void *memory = calls->alloc(sizeof(remote));
+    if (memory == nullptr) {
+        if (fd >= 0) calls->close(fd);
+        *error = MIO_ENOMEM;
+        return nullptr;
+    }
+    auto *r = new (memory) remote();
+    r->references.store(1, std::memory_order_relaxed);
+    r->wake_fd = fd;
+    r->calls = calls;
+    return r;
+}
+
+static void posts_release(const struct sys *calls, post *chain) {
+    while (chain != nullptr) {
+        post *next = chain->next;
+        calls->release(chain, sizeof(post));
+        chain = next;
+    }
+}
+
+void remote_release(remote *r) {
+    if (r->references.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+    const struct sys *calls = r->calls;
+    for (auto &chain : r->cache) posts_release(calls, chain.load(std::memory_order_acquire));
+    if (r->wake_fd >= 0) calls->close(r->wake_fd);
+    r->~remote();
+    calls->release(r, sizeof(remote));
+}
+
+void remote_notify(remote *r) {
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    if (r->asleep.load(std::memory_order_relaxed) == 0) return;
+    if (r->asleep.exchange(0, std::memory_order_relaxed) == 0) return; // somebody else rings
+    r->wakes.fetch_add(1, std::memory_order_relaxed);
+    r->with->wake(r);
+}
+
+bool remote_pending(const remote *r) {
+    return !inbox_empty(&r->posts) || !inbox_empty(&r->wakeups) || r->stop.load(std::memory_order_relaxed) != 0;
+}
+
+// --- used nodes -----------------------------------------------------------------------------------------------------
+
+static void cache_put(remote *r, post *first, post *last) {
+    for (;;) {
+        for (auto &chain : r->cache) {
+            post *none = nullptr;
+            if (chain.compare_exchange_strong(none, first, std::memory_order_release, std::memory_order_relaxed)) return;
+        }
+        // All occupied: put one of them behind ours and try again with the longer chain.
+        post *taken = r->cache[0].exchange(nullptr, std::memory_order_acquire);
+        if (taken == nullptr) continue;
+        while (last->next != nullptr) last = last->next;
+        last->next = taken;
+    }
+}
+
+static post *cache_get(remote *r) {
+    for (auto &chain : r->cache) {
+        if (chain.load(std::memory_order_relaxed) == nullptr) continue;
+        post *node = chain.exchange(nullptr, std::memory_order_acquire);
+        if (node == nullptr) continue;
+        if (node->next != nullptr) {
+            post *last = node->next;
+            post *rest = node->next;
+            post *none = nullptr;
+            if (!chain.compare_exchange_strong(none, rest, std::memory_order_release, std::memory_order_relaxed))
+                cache_put(r, rest, last);
+        }
+        return node;
+    }
+    return nullptr;
+}
+
+int remote_post(remote *r, mio_post_cb cb, void *arg) {
+    if (r->posts.head.load(std::memory_order_relaxed) == inbox<post>::closed_mark()) return MIO_ESHUTDOWN;
+    post *node = cache_get(r);
+    if (node == nullptr) node = static_cast<post *>(r->calls->alloc(sizeof(post)));
+    if (node == nullptr) return MIO_ENOMEM;
+    node->cb = cb;
+    node->arg = arg;
+    if (!inbox_put(&r->posts, node)) {
+        node->next = nullptr;
+        cache_put(r, node, node);
+        return MIO_ESHUTDOWN;
+    }
+    remote_notify(r);
+    return 0;
+}
+
+// --- the loop's side ------------------------------------------------------------------------------------------------
+
+static void posts_run(loop *l, queue<post> batch, int status) {
+    remote *r = l->box;
+    post *first = batch.head;
+    post *last = nullptr;
+    for (post *node = first; node != nullptr; node = node->next) {
+        last = node;
+        l->counters.posts++;
+        const int64_t begun_ns = callback_begin(l, nullptr, "post");
+        node->cb(loop_public(l), status, node->arg);
+        callback_end(l, nullptr, begun_ns);
+    }
+    if (first != nullptr) cache_put(r, first, last);
+}
+
+void remote_run(loop *l) {
+    remote *r = l->box;
+    if (!inbox_empty(&r->wakeups)) {
+        queue<wakeup_node> batch = inbox_take(&r->wakeups);
+        wakeup_node *node = batch.head;
+        while (node != nullptr) {
+            wakeup_node *next = node->next; // before wakeup_run: from then on a sender may put the node in again
+            wakeup_run(l, node);
+            node = next;
+        }
+    }
+    if (!inbox_empty(&r->posts)) posts_run(l, inbox_take(&r->posts), 0);
+}
+
+void remote_close(loop *l) { posts_run(l, inbox_close(&l->box->posts), MIO_ECANCELED); }
+
+}
+
+using namespace mio;
+
+static remote *remote_of(mio_remote_t *r) { return reinterpret_cast<remote *>(r); }
+
+mio_remote_t *mio_loop_remote(mio_loop_t *public_loop) {
+    loop *l = loop_of(public_loop);
+    return loop_check(l) < 0 ? nullptr : reinterpret_cast<mio_remote_t *>(l->box);
+}
+
+mio_remote_t *mio_remote_retain(mio_remote_t *public_remote) {
+    if (public_remote != nullptr) remote_of(public_remote)->references.fetch_add(1, std::memory_order_relaxed);
+    return public_remote;
+}
+
+void mio_remote_release(mio_remote_t *public_remote) {
+    if (public_remote != nullptr) remote_release(remote_of(public_remote));
+}
+
+int mio_remote_post(mio_remote_t *public_remote, mio_post_cb cb, void *arg) {
+    if (public_remote == nullptr || cb == nullptr) return MIO_EINVAL;
+    return remote_post(remote_of(public_remote), cb, arg);
+}

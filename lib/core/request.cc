@@ -1,0 +1,162 @@
+// Requests: ids, the slots of lane requests, and what a user may ask of a request in flight: cancel, deadline, abandon.
+//
+// What an early end means for the bytes of a stream is io's affair (stream_request_cancel and friends); when a carrier
+// may be touched is decided here: only core moves a carrier between FREE, WAITING and STARTED.
+//
+// Invariants: an id is looked up, never trusted: class, slot, generation and state must all agree. A lane request is
+// counted with its owner from request_create to request_free.
+
+#include "core/backend.h"
+#include "core/dispatch.h"
+
+#include <mio/error.h>
+#include <mio/req.h>
+
+#include <stddef.h>
+
+namespace mio {
+
+static constexpr unsigned class_bufs[REQUEST_CLASSES] = {1, 4, 16, 64};
+
+bool id_split(mio_req_t id, id_parts *out) {
+    if (id <= 0 || (id & (1ll << 31)) != 0) return false;
+    const uint64_t bits = static_cast<uint64_t>(id);
+    const uint32_t index = static_cast<uint32_t>(bits & SLAB_INDEX_MASK);
+    if (index == 0) return false;
+    out->index = index - 1;
+    out->id_class = static_cast<unsigned>(bits >> 26) & 15u;
+    out->generation = (static_cast<uint32_t>(bits >> 32) << 1) | static_cast<uint32_t>((bits >> 30) & 1);
+    return true;
+}
+
+lane_request *request_create(loop *l, handle *owner, op_code op, unsigned n) {
+    mio_assert_slow(n <= MIO_BUFS_MAX && owner->on == l);
+    unsigned size_class = REQUEST_1;
+    while (n > class_bufs[size_class]) size_class++;
+    auto *req = static_cast<lane_request *>(slab_take(&l->slabs[SLAB_REQUEST + size_class]));
+    if (__builtin_expect(req == nullptr, 0)) return nullptr;
+    req->next = nullptr;
+    req->result = 0;
+    req->op = op;
+    req->state = request_state::waiting;
+    req->flags = 0;
+    req->owner = owner;
+    req->moved = 0;
+    req->total = 0;
+    req->since_ms = static_cast<uint32_t>(l->now_ns >> 20);
+    req->size_class = static_cast<uint8_t>(size_class);
+    req->bufs_used = static_cast<uint8_t>(n);
+    req->delimiter_len = 0;
+    timer_node_init(&req->deadline, TIMER_OF_REQUEST);
+    handle_requests_add(l, owner);
+    return req;
+}
+
+mio_req_t request_id(const lane_request *req) {
+    return id_make(ID_CLASS_REQUEST + req->size_class, slab_index(req), slab_generation(req));
+}
+
+void request_free(loop *l, lane_request *req) {
+    if (__builtin_expect(req->deadline.state != timer_state::idle, 0)) timer_disarm(l, &req->deadline);
+    req->state = request_state::free;
+    handle_requests_remove(l, req->owner);
+    slab_give(&l->slabs[SLAB_REQUEST + req->size_class], req);
+}
+
+void carrier_cancel(loop *l, request *carrier, int32_t with) {
+    switch (carrier->state) {
+    case request_state::free:
+    case request_state::done: return;
+    case request_state::waiting:
+        carrier->flags = static_cast<uint16_t>(carrier->flags | REQUEST_CANCEL);
+        carrier->result = with;
+        return;
+    case request_state::started: l->with->cancel(l, carrier); return;
+    }
+}
+
+// --- what the user asks ---------------------------------------------------------------------------------------------
+
+// One of the two is set when the id names a request in flight.
+struct found {
+    lane_request *req;
+    channel *continuous;
+};
+
+static bool request_find(loop *l, mio_req_t id, found *out) {
+    id_parts parts;
+    *out = found();
+    if (!id_split(id, &parts) || parts.id_class == MIO_KIND_NONE) return false;
+    if (parts.id_class >= ID_CLASS_REQUEST + REQUEST_CLASSES) return false;
+    void *object = slab_at(&l->slabs[parts.id_class], parts.index);
+    if (object == nullptr || !slab_is_live(object) || slab_generation(object) != parts.generation) return false;
+    if (parts.id_class >= ID_CLASS_REQUEST) {
+        out->req = static_cast<lane_request *>(object);
+        return out->req->state != request_state::free && (out->req->flags & REQUEST_ABANDONED) == 0;
+    }
+    auto *h = static_cast<handle *>(object);
+    if (h->kind != MIO_KIND_STREAM && h->kind != MIO_KIND_LISTENER) return false;
+    out->continuous = static_cast<channel *>(h);
+    return (h->flags & HANDLE_ABANDONED) == 0 && h->requests != 0;
+}
+
+}
+
+using namespace mio;
+
+int mio_req_cancel(mio_loop_t *public_loop, mio_req_t id) {
+    loop *l = loop_of(public_loop);
+    const int error = loop_check(l);
+    if (error < 0) return error;
+    found f;
+    if (!request_find(l, id, &f)) return MIO_ENOENT;
+    if (f.req != nullptr) {
+        if (f.req->state == request_state::done) return MIO_EALREADY;
+        stream_request_cancel(l, f.req, MIO_ECANCELED);
+        return 0;
+    }
+    if (f.continuous->kind == MIO_KIND_STREAM) return stream_read_cancel(l, f.continuous);
+    return listener_accept_cancel(l, f.continuous);
+}
+
+int mio_req_deadline(mio_loop_t *public_loop, mio_req_t id, int64_t at_ns) {
+    loop *l = loop_of(public_loop);
+    const int error = loop_check(l);
+    if (error < 0) return error;
+    found f;
+    if (!request_find(l, id, &f)) return MIO_ENOENT;
+    if (f.req == nullptr) return MIO_EINVAL;
+    if (f.req->state == request_state::done) return MIO_EALREADY;
+    if (at_ns == MIO_NEVER) timer_disarm(l, &f.req->deadline);
+    else timer_arm_at(l, &f.req->deadline, at_ns);
+    return 0;
+}
+
+int mio_req_timeout(mio_loop_t *public_loop, mio_req_t id, int64_t after_ns) {
+    loop *l = loop_of(public_loop);
+    const int error = loop_check(l);
+    if (error < 0) return error;
+    if (after_ns < 0) return MIO_EINVAL;
+    found f;
+    if (!request_find(l, id, &f)) return MIO_ENOENT;
+    if (f.req == nullptr) return MIO_EINVAL;
+    if (f.req->state == request_state::done) return MIO_EALREADY;
+    if (after_ns == MIO_FOREVER) timer_disarm(l, &f.req->deadline);
+    else timer_arm_after(l, &f.req->deadline, after_ns);
+    return 0;
+}
+
+int mio_req_abandon(mio_loop_t *public_loop, mio_req_t id) {
+    loop *l = loop_of(public_loop);
+    const int error = loop_check(l);
+    if (error < 0) return error;
+    found f;
+    if (!request_find(l, id, &f)) return MIO_ENOENT;
+    if (f.req != nullptr) {
+        stream_request_abandon(l, f.req);
+        return 0;
+    }
+    if (f.continuous->kind == MIO_KIND_STREAM) stream_read_abandon(l, f.continuous);
+    else listener_accept_abandon(l, f.continuous);
+    return 0;
+}

@@ -1,0 +1,153 @@
+// The turn: time -> due timers -> idle, prepare hooks -> flush + poll -> check hooks -> posts -> completions ->
+// closings. User code runs from these phases and from nowhere else, and each phase takes its list as it stood: a phase
+// that drained until empty would let one chain of callbacks starve the rest.
+//
+// The completions phase takes its batch and at most one follow-up batch: the writes that callbacks of the first batch
+// started are flushed and reported at once, which saves a poll per echo.
+//
+// This room knows phases and queues; not what an operation means (io) nor how a kernel is asked (backend).
+
+#include "core/backend.h"
+#include "core/dispatch.h"
+#include "core/remote.h"
+
+#include <mio/error.h>
+#include <mio/hook.h>
+
+namespace mio {
+
+int64_t loop_read_clock(loop *l) {
+    const int64_t now_ns = l->with->now(l);
+    if (now_ns > l->now_ns) l->now_ns = now_ns; // a clock that jumps back stands still instead
+    l->now_fresh = true;
+    return l->now_ns;
+}
+
+// Everything that was started since the last flush goes to the backend.
+static void turn_flush(loop *l) {
+    timers_flush(l);
+    queue<request> batch = queue_take(&l->dirty);
+    while (request *carrier = queue_pop(&batch)) {
+        mio_assert(carrier->state == request_state::waiting);
+        if (__builtin_expect((carrier->flags & REQUEST_CANCEL) != 0, 0)) {
+            request_settle(l, carrier, carrier->result);
+            continue;
+        }
+        carrier->state = request_state::started;
+        l->with->submit(l, carrier);
+    }
+}
+
+static inline bool turn_work_queued(const loop *l) {
+    return l->done_head != l->done_tail || !queue_empty(l->settled) || !queue_empty(l->dirty) ||
+           !queue_empty(l->closings);
+}
+
+static int64_t turn_poll_timeout(loop *l, int64_t limit_ns) {
+    if (turn_work_queued(l) || l->hooks_active[MIO_HOOK_IDLE] != 0) return 0;
+    if (!queue_empty(l->starved) && pool_has_room(l)) return 0;
+    if (l->wheel.armed == 0 && link_alone(&l->due)) return limit_ns;
+    const int64_t next_ns = loop_next_timer_ns(l);
+    const int64_t now_ns = l->with->now(l);
+    if (next_ns <= now_ns) return 0;
+    const int64_t wait_ns = next_ns - now_ns;
+    return limit_ns < 0 || wait_ns < limit_ns ? wait_ns : limit_ns;
+}
+
+static int turn_poll(loop *l, int64_t limit_ns) {
+    remote *box = l->box;
+    if (l->done_head == l->done_tail) l->done_head = l->done_tail = 0; // an empty ring starts at its first, hot record
+    int64_t timeout_ns = limit_ns == 0 ? 0 : turn_poll_timeout(l, limit_ns);
+    if (timeout_ns != 0) {
+        // Asleep is visible before the inboxes are looked at again; remote_notify has the other half.
+        box->asleep.store(1, std::memory_order_relaxed);
+        std::atomic_thread_fence(std::memory_order_seq_cst);
+        if (remote_pending(box)) timeout_ns = 0;
+        else l->counters.polls_waited++;
+    }
+    l->counters.polls++;
+    const int error = l->with->poll(l, timeout_ns);
+    if (timeout_ns != 0 || box->asleep.load(std::memory_order_relaxed) != 0)
+        box->asleep.store(0, std::memory_order_relaxed);
+    l->now_fresh = false;
+    return error;
+}
+
+static void completion_dispatch(loop *l, const completion *done) {
+    channel *c = channel_of(done->req);
+    switch (done->req->op) {
+    case op_code::receive: stream_read_done(l, c, done); return;
+    case op_code::send: stream_write_done(l, c, done); return;
+    case op_code::accept: listener_accept_done(l, c, done); return;
+    case op_code::connect: tcp_connect_done(l, c, done); return;
+    case op_code::none:
+    case op_code::write:
+    case op_code::shutdown:
+    case op_code::detach:
+    case op_code::connected:
+    case op_code::read_some:
+    case op_code::read_exact:
+    case op_code::read_until: break;
+    }
+    mio_assert(false && "a carrier has a carrier's op");
+}
+
+// The completions as they stand: records of the backend first, then what settled without it (always later in time).
+static void turn_completions(loop *l) {
+    queue<request> settled = queue_take(&l->settled);
+    const uint32_t end = l->done_tail;
+    l->counters.completions += end - l->done_head;
+    while (l->done_head != end) {
+        const completion done = l->done[l->done_head++ & (l->done_capacity - 1)];
+        if ((done.flags & FINISH_MORE) == 0) {
+            mio_assert(done.req->state == request_state::done);
+            done.req->state = request_state::free;
+        }
+        completion_dispatch(l, &done);
+    }
+    while (request *carrier = queue_pop(&settled)) {
+        mio_assert(carrier->state == request_state::done);
+        carrier->state = request_state::free;
+        carrier->flags = 0;
+        const completion done = {carrier, nullptr, carrier->result, 0, 0};
+        completion_dispatch(l, &done);
+    }
+}
+
+// Readers that found the pool dry try again when blocks came home.
+static void turn_feed_starved(loop *l) {
+    queue<request> hungry = queue_take(&l->starved);
+    while (request *carrier = queue_pop(&hungry)) stream_feed(l, carrier);
+}
+
+int loop_turn(loop *l, int64_t timeout_ns) {
+    l->counters.turns++;
+    l->now_fresh = false;
+    timers_run(l);
+    if (l->hooks_active[MIO_HOOK_IDLE] != 0) hook_run_phase(l, MIO_HOOK_IDLE);
+    if (l->hooks_active[MIO_HOOK_PREPARE] != 0) hook_run_phase(l, MIO_HOOK_PREPARE);
+    turn_flush(l);
+    const int error = turn_poll(l, timeout_ns);
+    if (__builtin_expect(error < 0, 0)) return error;
+    if (l->hooks_active[MIO_HOOK_CHECK] != 0) hook_run_phase(l, MIO_HOOK_CHECK);
+    remote_run(l);
+    if (l->done_head != l->done_tail || !queue_empty(l->settled)) {
+        turn_completions(l);
+        if (!queue_empty(l->dirty)) turn_flush(l);
+        if (l->done_head != l->done_tail || !queue_empty(l->settled)) turn_completions(l);
+    }
+    if (!queue_empty(l->closings)) closings_run(l);
+    arena_collect(l->buffers);
+    if (!queue_empty(l->starved) && pool_has_room(l)) turn_feed_starved(l);
+    return 0;
+}
+
+bool loop_alive(const loop *l) { return l->alive != 0 || l->holds > 0 || !inbox_empty(&l->box->posts); }
+
+bool loop_runnable(loop *l) {
+    return turn_work_queued(l) || l->hooks_active[MIO_HOOK_IDLE] != 0 || remote_pending(l->box) ||
+           !link_alone(&l->arming) || loop_next_timer_ns(l) <= l->with->now(l) ||
+           (!queue_empty(l->starved) && pool_has_room(l));
+}
+
+}
