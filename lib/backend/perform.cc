@@ -1,0 +1,179 @@
+// Perform, in the order of a connection's life: connect, accept, receive, send.
+//
+// When does a short read prove that the socket is empty? On TCP unless something sticky was seen: the read also stops
+// at an out-of-band mark. On a unix stream it also stops behind a message with control data; having no room for it,
+// the kernel drops that and says so by MSG_CTRUNC (descriptors are closed by the kernel, none leaks). Anything else
+// proves nothing, and EAGAIN is waited for.
+
+#include "backend/perform.h"
+
+#include "core/dispatch.h"
+#include "core/lane.h"
+
+#include <mio/error.h>
+
+namespace mio {
+
+bool perform_connect(loop *l, channel *c) {
+    request *carrier = &c->out;
+    mio_assert(carrier->op == op_code::connect && carrier->state == request_state::started);
+    socklen_t len;
+    const struct sockaddr *target = channel_connect_target(c, &len);
+    l->counters.backend_calls++;
+    const int result = l->calls->connect(c->fd, target, len);
+    // An interrupted connect goes on by itself; a second call would only say EALREADY.
+    if (result == -EINPROGRESS || result == -EINTR) return false;
+    request_settle(l, carrier, result);
+    return true;
+}
+
+// Writable: the attempt is over, the socket knows how it went.
+static bool perform_connected(loop *l, channel *c) {
+    int error = 0;
+    socklen_t len = sizeof error;
+    l->counters.backend_calls++;
+    const int result = l->calls->getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &len);
+    request_finish(l, &c->out, result < 0 ? result : -error, 0, nullptr, 0);
+    return true;
+}
+
+enum class accept_error { wait, again, skip, last };
+
+static accept_error accept_error_of(int error) {
+    switch (-error) {
+    case EAGAIN: return accept_error::wait;
+    case EINTR: return accept_error::again;
+    // accept(2): errors of the connection that was taken, not of the listener; it is off the queue.
+    case ECONNABORTED:
+    case EPROTO:
+    case ENOPROTOOPT:
+    case ENETDOWN:
+    case ENETUNREACH:
+    case EHOSTDOWN:
+    case EHOSTUNREACH:
+    case ENONET:
+    case ETIMEDOUT: return accept_error::skip;
+    // Descriptors or memory are short (the connection stays queued: trying at once would spin), or the listener is
+    // broken. Who started it knows which, and when to try again.
+    default: return accept_error::last;
+    }
+}
+
+static bool perform_accept(loop *l, channel *c) {
+    request *carrier = &c->in;
+    for (unsigned i = 0; i < PERFORM_ACCEPTS && done_room(l) > 0; i++) {
+        l->counters.backend_calls++;
+        const int fd = l->calls->accept4(c->fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd >= 0) {
+            request_finish(l, carrier, fd, FINISH_MORE, nullptr, 0);
+            continue;
+        }
+        switch (accept_error_of(fd)) {
+        case accept_error::wait: return false;
+        case accept_error::again: break;
+        case accept_error::skip: request_finish(l, carrier, fd, FINISH_MORE, nullptr, 0); break;
+        case accept_error::last: request_finish(l, carrier, fd, 0, nullptr, 0); return true;
+        }
+    }
+    return true;
+}
+
+// What came, and whether a read that came short proves that nothing is left.
+static ssize_t receive(loop *l, const channel *c, char *to, size_t room, bool *short_proves) {
+    ssize_t n;
+    do {
+        l->counters.backend_calls++;
+        if ((c->flags & CHANNEL_UNIX) != 0) {
+            struct iovec iov = {to, room};
+            struct msghdr message = {};
+            message.msg_iov = &iov;
+            message.msg_iovlen = 1;
+            n = l->calls->recvmsg(c->fd, &message, MSG_DONTWAIT);
+            *short_proves = (message.msg_flags & MSG_CTRUNC) == 0;
+        } else {
+            n = l->calls->recv(c->fd, to, room, MSG_DONTWAIT);
+            *short_proves = (c->flags & CHANNEL_TCP) != 0;
+        }
+    } while (__builtin_expect(n == -EINTR, 0));
+    return n;
+}
+
+static bool perform_receive(loop *l, channel *c, attempts *with) {
+    request *carrier = &c->in;
+    bool short_proves;
+    struct iovec own;
+    if (__builtin_expect(lane_room(&c->reads, &own), 0)) {
+        mio_assert(own.iov_len > 0);
+        const ssize_t n = receive(l, c, static_cast<char *>(own.iov_base), own.iov_len, &short_proves);
+        if (n == -EAGAIN) return false;
+        request_finish(l, carrier, n, 0, nullptr, 0);
+        return n <= 0 || static_cast<size_t>(n) == own.iov_len || !short_proves || with->hung_up;
+    }
+
+    char *to;
+    size_t room;
+    if (__builtin_expect(!pool_reserve(l, &to, &room), 0)) {
+        request_finish(l, carrier, MIO_ENOBUFS, 0, nullptr, 0);
+        return true;
+    }
+    const ssize_t n = receive(l, c, to, room, &short_proves);
+    if (__builtin_expect(n > 0, 1)) {
+        const size_t count = static_cast<size_t>(n);
+        mio_assert(count <= room);
+        block *from;
+        uint32_t offset;
+        pool_commit(l, count, &from, &offset);
+        with->received += count;
+        request_finish(l, carrier, n, FINISH_MORE, from, offset);
+        return count == room || !short_proves || with->hung_up;
+    }
+    if (n == -EAGAIN) return false;
+    request_finish(l, carrier, n, 0, nullptr, 0);
+    return true; // the end is there for whoever reads next, too
+}
+
+static bool perform_send(loop *l, channel *c) {
+    struct iovec iov[PERFORM_VECTORS];
+    const unsigned count = lane_gather(&c->writes, iov, PERFORM_VECTORS);
+    ssize_t n = 0; // a lane with nothing but empty buffers
+    if (__builtin_expect(count == 1, 1)) {
+        do {
+            l->counters.backend_calls++;
+            n = l->calls->send(c->fd, iov[0].iov_base, iov[0].iov_len, MSG_DONTWAIT | MSG_NOSIGNAL);
+        } while (__builtin_expect(n == -EINTR, 0));
+    } else if (count != 0) {
+        struct msghdr message = {};
+        message.msg_iov = iov;
+        message.msg_iovlen = count;
+        do {
+            l->counters.backend_calls++;
+            n = l->calls->sendmsg(c->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+        } while (__builtin_expect(n == -EINTR, 0));
+    }
+    // EINPROGRESS: a fast-open connect that had no cookie sends its SYN now, and takes bytes once that is answered.
+    if (n == -EAGAIN || n == -EINPROGRESS) return false;
+    request_finish(l, &c->out, n, 0, nullptr, 0);
+    return true;
+}
+
+bool perform(loop *l, request *carrier, attempts *with) {
+    mio_assert_slow(carrier->state == request_state::started && done_room(l) > 0);
+    channel *c = channel_of(carrier);
+    switch (carrier->op) {
+    case op_code::receive: return perform_receive(l, c, with);
+    case op_code::send: return perform_send(l, c);
+    case op_code::accept: return perform_accept(l, c);
+    case op_code::connect: return perform_connected(l, c);
+    case op_code::none:
+    case op_code::write:
+    case op_code::shutdown:
+    case op_code::detach:
+    case op_code::connected:
+    case op_code::read_some:
+    case op_code::read_exact:
+    case op_code::read_until: break;
+    }
+    panic(__FILE__, __LINE__, "an operation that no backend is asked for");
+}
+
+}

@@ -1,0 +1,286 @@
+// Readiness: which descriptor is tried next, and when the kernel is asked. What an answer of a system call means is
+// perform's affair; who waits for it is core's. It knows carriers and descriptors and must not look into lanes.
+//
+//     nobody's --attach--> registered --news, or a carrier for what is ready--> listed --visit--> registered
+//         ^                    |                                                  ^-- still ready and wanted: to the
+//         +------ forget ------+                                                      tail
+//
+//   attach   one registration per descriptor, at the first submit, edge-triggered. After that the kernel's watch list
+//            is left alone but for the two rules below.
+//   visit    one attempt per direction, then to the tail: no drain until EAGAIN, nobody starves.
+//   round    the list is walked as it stood when the kernel was last asked, over several polls if need be: a poll ends
+//            early when the ring of records is full, or when about one block of the pool has been filled (callbacks
+//            run and the block comes home while its bytes are still in the cache). After a round the kernel is asked.
+//   quiet    news for nobody, 16 times in a row: that direction is no longer watched, until it is asked for.
+//   out      room to write is told of whenever the peer has read something, but for TCP, which tells only who has met
+//            EAGAIN: elsewhere it is watched from the first EAGAIN on. A send on a fresh descriptor is simply tried.
+//
+// Invariants: an entry stands on the list at most once and leaves it only at its visit (a forgotten one as nobody's). A
+// masked direction has its ready bit set. A carrier that is STARTED with its ready bit clear is watched for.
+
+#include "backend/readiness.h"
+
+#include "core/remote.h"
+
+#include <mio/error.h>
+
+#include <string.h>
+
+namespace mio {
+
+constexpr size_t RECEIVE_BUDGET = 65536;
+constexpr uint32_t QUIET_MAX = 16;
+static_assert(QUIET_MAX * ENTRY_QUIET <= ENTRY_QUIET_MASK, "the count fits");
+
+static uint64_t entry_token(const entry *e, int fd) {
+    return static_cast<uint64_t>(e->tag / ENTRY_GENERATION) << 32 | static_cast<uint32_t>(fd);
+}
+
+static uint32_t entry_interest(const entry *e) {
+    return ((e->tag & ENTRY_IN_MASKED) != 0 ? 0 : READY_IN) | ((e->tag & ENTRY_OUT_MASKED) != 0 ? 0 : READY_OUT);
+}
+
+// --- the table ------------------------------------------------------------------------------------------------------
+
+// The entry of fd, or nullptr: no memory.
+static entry *entry_make(loop *l, readiness *r, uint32_t fd) {
+    const uint32_t chunk = fd >> CHUNK_SHIFT;
+    if (chunk >= r->chunk_capacity) {
+        uint32_t capacity = r->chunk_capacity == 0 ? 4 : r->chunk_capacity;
+        while (capacity <= chunk) capacity *= 2;
+        const size_t old_size = r->chunk_capacity * sizeof(entry *);
+        void *chunks = memory_resize(&l->mem, r->chunks, old_size, capacity * sizeof(entry *));
+        if (chunks == nullptr) return nullptr;
+        r->chunks = static_cast<entry **>(chunks);
+        memset(r->chunks + r->chunk_capacity, 0, capacity * sizeof(entry *) - old_size);
+        r->chunk_capacity = capacity;
+    }
+    if (r->chunks[chunk] == nullptr) {
+        void *entries = memory_alloc(&l->mem, CHUNK_ENTRIES * sizeof(entry));
+        if (entries == nullptr) return nullptr;
+        memset(entries, 0, CHUNK_ENTRIES * sizeof(entry));
+        r->chunks[chunk] = static_cast<entry *>(entries);
+    }
+    return readiness_entry(r, fd);
+}
+
+static entry *entry_find(readiness *r, const channel *c) {
+    const uint32_t fd = static_cast<uint32_t>(c->fd);
+    const uint32_t chunk = fd >> CHUNK_SHIFT;
+    if (chunk >= r->chunk_capacity || r->chunks[chunk] == nullptr) return nullptr;
+    entry *e = readiness_entry(r, fd);
+    return e->owner == c ? e : nullptr;
+}
+
+// Registers fd for owner; *out is its entry.
+static int entry_attach(loop *l, readiness *r, channel *owner, int fd, bool watch_out, entry **out) {
+    entry *e = entry_make(l, r, static_cast<uint32_t>(fd));
+    if (e == nullptr) return MIO_ENOMEM;
+    mio_assert(e->owner == nullptr && (e->tag & ENTRY_REGISTERED) == 0);
+    const uint32_t kept = e->tag & ~(ENTRY_GENERATION - 1 - ENTRY_LISTED);
+    e->tag = kept | ENTRY_REGISTERED | READY_OUT | (watch_out ? 0 : ENTRY_OUT_MASKED);
+    const int error = r->with->add(l, fd, entry_token(e, fd), entry_interest(e));
+    if (error < 0) {
+        e->tag = kept;
+        return error;
+    }
+    e->owner = owner;
+    *out = e;
+    return 0;
+}
+
+// Watches a masked direction again, or no longer. On an error all is as before.
+static int entry_mask(loop *l, readiness *r, entry *e, int fd, uint32_t masked) {
+    e->tag ^= masked;
+    const int error = r->with->modify(l, fd, entry_token(e, fd), entry_interest(e));
+    if (error < 0) e->tag ^= masked;
+    return error;
+}
+
+// --- open, close ----------------------------------------------------------------------------------------------------
+
+static void readiness_release(loop *l, readiness *r) {
+    for (uint32_t i = 0; i < r->chunk_capacity; i++)
+        memory_release(&l->mem, r->chunks[i], CHUNK_ENTRIES * sizeof(entry));
+    memory_release(&l->mem, r->chunks, r->chunk_capacity * sizeof(entry *));
+    r->chunks = nullptr;
+    r->chunk_capacity = 0;
+}
+
+int readiness_open(loop *l, const poller *with) {
+    readiness *r = readiness_of(l);
+    mio_assert(r->with == nullptr); // zeroed
+    r->with = with;
+    r->last = &r->anchor;
+    int error = with->open(l);
+    if (error < 0) return error;
+    // A wake needs no more than to end the wait: nobody's entry, whose visit does nothing.
+    entry *e;
+    error = l->box->wake_fd < 0 ? 0 : entry_attach(l, r, nullptr, l->box->wake_fd, false, &e);
+    if (error < 0) {
+        with->close(l);
+        readiness_release(l, r);
+    }
+    return error;
+}
+
+void readiness_close(loop *l, bool in_child) {
+    readiness *r = readiness_of(l);
+    mio_assert(r->with != nullptr);
+    if (!in_child) r->with->close(l);
+    readiness_release(l, r);
+    r->with = nullptr;
+}
+
+// --- submit, cancel -------------------------------------------------------------------------------------------------
+
+// One attempt in direction out, where it is ready.
+static void try_out(loop *l, readiness *r, entry *e, channel *c) {
+    if (__builtin_expect(perform(l, &c->out, &r->attempt), 1)) return;
+    if ((e->tag & ENTRY_OUT_MASKED) != 0) {
+        const int error = entry_mask(l, r, e, c->fd, ENTRY_OUT_MASKED);
+        if (error < 0) { // nobody would tell when it may go on
+            request_settle(l, &c->out, error);
+            return;
+        }
+    }
+    e->tag &= ~READY_OUT;
+}
+
+void readiness_submit(loop *l, request *carrier) {
+    readiness *r = readiness_of(l);
+    channel *c = channel_of(carrier);
+    mio_assert(carrier->state == request_state::started && c->fd >= 0);
+    entry *e = entry_find(r, c);
+    const bool connecting = carrier->op == op_code::connect;
+    if (connecting) {
+        mio_assert(e == nullptr); // a socket that was never connected would be reported as hung up
+        if (perform_connect(l, c)) return;
+    }
+    if (__builtin_expect(e == nullptr, 0)) {
+        const bool watch_out = connecting || (c->flags & CHANNEL_TCP) != 0;
+        const int error = entry_attach(l, r, c, c->fd, watch_out, &e);
+        if (error < 0) {
+            request_settle(l, carrier, error);
+            return;
+        }
+        if (connecting) e->tag &= ~READY_OUT;
+    }
+    if (carrier == &c->out) {
+        if ((e->tag & READY_OUT) == 0) return;
+        if (done_room(l) > 0) {
+            try_out(l, r, e, c);
+            return;
+        }
+    } else {
+        if (__builtin_expect((e->tag & ENTRY_IN_MASKED) != 0, 0)) {
+            e->tag &= ~ENTRY_QUIET_MASK;
+            const int error = entry_mask(l, r, e, c->fd, ENTRY_IN_MASKED);
+            if (error < 0) {
+                request_settle(l, carrier, error);
+                return;
+            }
+        }
+        if ((e->tag & READY_IN) == 0) return;
+    }
+    if ((e->tag & ENTRY_LISTED) == 0) readiness_list(r, e, static_cast<uint32_t>(c->fd));
+}
+
+// Between two attempts nothing of a carrier is in the kernel. Its entry is left where it stands.
+void readiness_cancel(loop *l, request *carrier) {
+    mio_assert(carrier->state == request_state::started);
+    request_settle(l, carrier, MIO_ECANCELED);
+}
+
+// --- poll -----------------------------------------------------------------------------------------------------------
+
+// News that nobody wanted. The direction it came from is not told, so first the likelier one is masked, then the other.
+static void visit_quiet(loop *l, readiness *r, entry *e, int fd) {
+    e->tag += ENTRY_QUIET;
+    if ((e->tag & ENTRY_QUIET_MASK) < QUIET_MAX * ENTRY_QUIET) return;
+    e->tag &= ~ENTRY_QUIET_MASK;
+    uint32_t mask = 0;
+    if ((e->tag & READY_IN) != 0 && (e->tag & ENTRY_IN_MASKED) == 0) mask = ENTRY_IN_MASKED;
+    else if ((e->tag & READY_OUT) != 0 && (e->tag & ENTRY_OUT_MASKED) == 0) mask = ENTRY_OUT_MASKED;
+    // When the kernel refuses, the news goes on coming and 16 further on it is asked again.
+    if (mask != 0) (void)entry_mask(l, r, e, fd, mask);
+}
+
+static bool wanted(const request *carrier) { return carrier->state == request_state::started; }
+
+static void visit(loop *l, readiness *r, entry *e, uint32_t at) {
+    e->tag &= ~ENTRY_LISTED;
+    channel *c = e->owner;
+    if (__builtin_expect(c == nullptr, 0)) return;
+    mio_assert_slow(static_cast<uint32_t>(c->fd) == at);
+    bool tried = false;
+    // Out first: a connect is over before anything is received.
+    if ((e->tag & READY_OUT) != 0 && wanted(&c->out)) {
+        try_out(l, r, e, c);
+        tried = true;
+    }
+    if ((e->tag & READY_IN) != 0 && wanted(&c->in) && done_room(l) > 0) {
+        r->attempt.hung_up = (e->tag & READY_STICKY) != 0;
+        if (!perform(l, &c->in, &r->attempt)) e->tag &= ~READY_IN;
+        tried = true;
+    }
+    if (__builtin_expect(!tried, 0)) {
+        visit_quiet(l, r, e, c->fd);
+        return;
+    }
+    e->tag &= ~ENTRY_QUIET_MASK;
+    const bool more = ((e->tag & READY_IN) != 0 && wanted(&c->in)) || ((e->tag & READY_OUT) != 0 && wanted(&c->out));
+    if (more) readiness_list(r, e, at);
+}
+
+int readiness_poll(loop *l, int64_t timeout_ns) {
+    readiness *r = readiness_of(l);
+    if (r->round_end == nullptr) {
+        const int error = r->with->wait(l, r->last == &r->anchor ? timeout_ns : 0);
+        if (error < 0) return error;
+        if (r->last == &r->anchor) return 0;
+        r->round_end = r->last;
+    }
+    r->attempt.received = 0;
+    while (done_room(l) > 0 && r->attempt.received < RECEIVE_BUDGET) {
+        const uint32_t at = r->anchor.next;
+        entry *e = readiness_entry(r, at);
+        mio_assert_slow((e->tag & ENTRY_LISTED) != 0);
+        r->anchor.next = e->next;
+        if (r->last == e) r->last = &r->anchor;
+        const bool round_over = r->round_end == e; // before the visit, which may put it back
+        visit(l, r, e, at);
+        if (round_over) {
+            r->round_end = nullptr;
+            break;
+        }
+    }
+    return 0;
+}
+
+// --- forget, wake, now ----------------------------------------------------------------------------------------------
+
+void readiness_forget(loop *l, channel *c) {
+    mio_assert(c->in.state != request_state::started && c->out.state != request_state::started);
+    readiness *r = readiness_of(l);
+    entry *e = c->fd < 0 ? nullptr : entry_find(r, c);
+    if (e == nullptr) return;
+    // An error here (somebody closed the descriptor behind our back) changes nothing: what the kernel may still report
+    // for this owner is dropped by its generation.
+    (void)r->with->remove(l, c->fd);
+    e->owner = nullptr;
+    e->tag = ((e->tag & ~(ENTRY_GENERATION - 1)) + ENTRY_GENERATION) | (e->tag & ENTRY_LISTED);
+}
+
+void readiness_wake(remote *r) {
+    const uint64_t one = 1;
+    // -EAGAIN: the counter is at its end, so a wake is on its way.
+    ssize_t written;
+    do written = r->calls->write(r->wake_fd, &one, sizeof one);
+    while (written == -EINTR);
+    mio_assert(written == static_cast<ssize_t>(sizeof one) || written == -EAGAIN);
+}
+
+int64_t readiness_now(loop *l) { return l->calls->monotonic_ns(); }
+
+}
