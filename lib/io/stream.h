@@ -26,7 +26,14 @@ constexpr uint32_t STREAM_SHUT = 1u << 9;         // shutdown is queued or done
 constexpr uint32_t STREAM_FINISHING = 1u << 10;
 constexpr uint32_t STREAM_DETACHING = 1u << 11;
 constexpr uint32_t STREAM_EOF = 1u << 12;         // the last receive said 0
-constexpr uint32_t STREAM_MARK_DUE = 1u << 13;    // a watermark crossing is to be told of
+constexpr uint32_t STREAM_TIMED = 1u << 13;       // it has time-outs
+constexpr uint32_t STREAM_TIMED_OUT = 1u << 14;   // why the continuous read stops
+constexpr uint32_t STREAM_SHUT_DONE = 1u << 15;   // FIN was sent
+constexpr uint32_t STREAM_DISCARDING = 1u << 16;  // finishing: input is read and thrown away
+constexpr uint32_t STREAM_MARKED = 1u << 17;      // somebody wants to be told of watermark crossings
+
+// A continuous read that takes data at once: these bits read exactly STREAM_READING.
+constexpr uint32_t STREAM_READ_MASK = STREAM_READING | STREAM_PAUSED | STREAM_AUTOPAUSED | STREAM_STOPPING;
 
 struct stream_times {
     uint32_t timeout_ms[3]; // by mio_timeout, units of 2^20 ns, 0: none
@@ -51,6 +58,13 @@ stream *stream_create(loop *l, int fd);
 
 // The connection has failed or stands (from tcp.cc): starts what waits, or ends it with status.
 void stream_connected(stream *s, int status);
+
+// A stream's part of handle_begin_close and handle_ended.
+void stream_begin_close(stream *s);
+void stream_ended(stream *s);
+
+// The user's half of a connect is to end early (tcp.cc): its callback gets `with`, unless the connection came first.
+void tcp_connect_cancel(stream *s, lane_request *req, int32_t with);
 
 // The stream's wishes changed: starts or cancels its carriers accordingly.
 void stream_update_read(stream *s);
