@@ -77,6 +77,8 @@ static void on_heard(mio_stream_t *, int64_t n, mio_buf_t *buf, void *arg) {
     mio_handle_close(room, nullptr, nullptr);
 }
 
+static void on_joined(mio_stream_t *, int, void *) {}                   // a failure ends the read as well
+
 static void on_check(mio_timer_t *timer, void *) {
     if (members.size() < 3) return;                              // not all of them are in yet
     mio_buf_t words = mio_buf_borrow("hello, all", 10);
@@ -91,7 +93,7 @@ static int show_itself() {
     if (mio_listener_local(room, &addr) < 0 || mio_timer_create(loop, &timer) < 0) return 1;
     if (mio_timer_start(timer, MIO_MILLISECOND, MIO_MILLISECOND, on_check, nullptr) < 0) return 1;
     for (int i = 0; i < 3; i++) {
-        if (mio_tcp_connect(loop, &addr, nullptr, nullptr, nullptr, &friends[i]) < 0) return 1;
+        if (mio_tcp_connect(loop, &addr, nullptr, on_joined, nullptr, &friends[i]) < 0) return 1;
         if (mio_stream_read_start(friends[i], 0, on_heard, &heard[i]) < 0) return 1;
     }
     mio_loop_run(loop);

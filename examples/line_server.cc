@@ -74,6 +74,8 @@ static void say(const char *text) {
     if (mio_stream_write(client, &words, 1, nullptr, nullptr) < 0) mio_handle_close(client, nullptr, nullptr);
 }
 
+static void on_connect(mio_stream_t *, int, void *) {}      // a failure ends the read as well
+
 static void on_later(mio_timer_t *timer, void *) {
     say("o\nthree\n");
     mio_stream_shutdown(client, nullptr, nullptr);
@@ -96,7 +98,7 @@ int main() {
     if (mio_loop_create(&loop, nullptr) < 0) return 1;
     if (mio_tcp_listen(loop, "127.0.0.1", 0, nullptr, on_accept, nullptr, &listener) < 0) return 1;
     if (mio_listener_local(listener, &addr) < 0 || mio_timer_create(loop, &timer) < 0) return 1;
-    if (mio_tcp_connect(loop, &addr, nullptr, nullptr, nullptr, &client) < 0) return 1;
+    if (mio_tcp_connect(loop, &addr, nullptr, on_connect, nullptr, &client) < 0) return 1;
     if (mio_stream_read_start(client, 0, on_heard, nullptr) < 0) return 1;
     say("one\ntw");
     if (mio_timer_start(timer, 50 * MIO_MILLISECOND, 0, on_later, nullptr) < 0) return 1;

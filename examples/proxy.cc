@@ -146,6 +146,8 @@ static void on_heard(mio_stream_t *conn, int64_t n, mio_buf_t *buf, void *) {
     for (mio_listener_t *listener : listeners) mio_handle_close(listener, nullptr, nullptr);
 }
 
+static void on_ready(mio_stream_t *, int, void *) {}         // a failure ends the read as well
+
 static int show_itself() {
     while (said.size() < 1 << 20) said += std::to_string(said.size()) + " ";
     mio_addr_t addr;
@@ -154,7 +156,7 @@ static int show_itself() {
     if (mio_tcp_listen(loop, "127.0.0.1", 0, nullptr, on_echo_accept, nullptr, &listeners[0]) < 0) return 1;
     if (mio_tcp_listen(loop, "127.0.0.1", 0, nullptr, on_accept, nullptr, &listeners[1]) < 0) return 1;
     if (mio_listener_local(listeners[0], &target) < 0 || mio_listener_local(listeners[1], &addr) < 0) return 1;
-    if (mio_tcp_connect(loop, &addr, nullptr, nullptr, nullptr, &conn) < 0) return 1;
+    if (mio_tcp_connect(loop, &addr, nullptr, on_ready, nullptr, &conn) < 0) return 1;
     if (mio_stream_write(conn, &buf, 1, nullptr, nullptr) < 0) return 1;
     if (mio_stream_shutdown(conn, nullptr, nullptr) < 0) return 1;
     if (mio_stream_read_start(conn, MIO_READ_NO_AUTOPAUSE, on_heard, nullptr) < 0) return 1;
