@@ -1,4 +1,4 @@
-// The end of a process whose invariants are broken. Decides how that is said: one line on descriptor 2, in one write, so
+// The end of a process whose invariants are broken. Decides how that is said: one line on descriptor 2, one write, so
 // that lines of several threads do not mix; then abort, so that a debugger or a core dump sees the guilty stack.
 //
 // Must not trust anything: no allocation, no stdio, not even the table of system calls (a broken loop may be why we are
