@@ -2,6 +2,7 @@
 // questions), turn.cc (the phases), destroy.cc, diagnose.cc (metrics, dump).
 #pragma once
 
+#include "base/poison.h"
 #include "base/slab.h"
 #include "base/wheel.h"
 #include "core/handle.h"
@@ -152,6 +153,30 @@ inline void request_settle(loop *l, request *carrier, int32_t result) {
     queue_push(&l->settled, carrier);
 }
 
+// The hot half of the pool (contract: core/pool.h): one pair per message received.
+inline bool pool_reserve(loop *l, char **at, size_t *room) {
+    const struct pool *p = &l->pool;
+    if (__builtin_expect(static_cast<int64_t>(p->hot->offset) > p->last_offset, 0) && !pool_refill(l)) return false;
+    const block *hot = p->hot;
+    *at = hot->owner.base + hot->offset;
+    *room = p->block_size - hot->offset;
+    region_show(*at, *room);
+    return true;
+}
+
+inline void pool_commit(loop *l, size_t n, block **from, uint32_t *offset) {
+    block *hot = l->pool.hot;
+    mio_assert(n != 0 && n <= l->pool.block_size - hot->offset);
+    *from = hot;
+    *offset = hot->offset;
+    hot->local++;
+    hot->offset += static_cast<uint32_t>((n + 15) & ~static_cast<size_t>(15)); // the next run begins aligned
+    region_hide(hot->owner.base + *offset + n, l->pool.block_size - *offset - n);
+}
+
+inline bool pool_should_copy(const loop *l) { return __builtin_expect(l->pool.copying, 0); }
+inline bool pool_has_room(const loop *l) { return !l->pool.dry; }
+
 // --- what io calls --------------------------------------------------------------------------------------------------
 
 // FREE -> WAITING: onto the dirty list, to be submitted by the next flush.
@@ -163,8 +188,12 @@ inline void carrier_start(loop *l, request *carrier, op_code op) {
     queue_push(&l->dirty, carrier);
 }
 
-// Asks for the end of a carrier in whatever state; it will come through its done function (unless FREE or DONE).
+// Asks for the end of a carrier in whatever state; it will come through its done function (unless FREE).
 void carrier_cancel(loop *l, request *carrier, int32_t with);
+
+// Makes sure that its done function runs in a completions phase soon: a FREE carrier settles, one under way is
+// cancelled, a DONE one is coming anyway.
+void carrier_poke(loop *l, request *carrier, op_code op);
 
 // --- handles (handle.cc) --------------------------------------------------------------------------------------------
 

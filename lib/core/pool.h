@@ -4,6 +4,17 @@
 // last reference of a block is dropped on the loop's thread its offset goes back to 0: always hot in the cache. A
 // block whose tail is used up while slices live is replaced by a free one (last in, first out) or a fresh one, up to
 // buffer_max_bytes. It is a cache, not a budget.
+//
+//            tail used up, slices alive             last slice home
+//     HOT -------------------------------> HELD ---------------------> SPARE ------> the system
+//      ^ |  last slice home: offset 0                                    |  more than are needed
+//      | +-- stays hot                                                   |
+//      +-----------------------------------------------------------------+ last in, first out
+//
+//   held < max / 2     each run received is handed on as a slice of its block
+//   held >= max / 2    pool_should_copy: it is copied into memory of its own size, so that one byte that somebody keeps
+//                      no longer keeps a whole block. The copies count as held
+//   held >= max        dry: pool_reserve says false until held is an eighth below max
 #pragma once
 
 #include "core/arena.h"
@@ -12,15 +23,29 @@ namespace mio {
 
 struct loop;
 
+constexpr size_t POOL_ROOM_MIN = 4096;   // a hot block with less tail is replaced
+constexpr uint32_t POOL_SPARES_MIN = 4;  // kept whatever was needed of late
+constexpr uint32_t POOL_WINDOW = 256;    // "of late": this many blocks coming home
+
 struct pool {
-    block *hot;            // has a tail to cut from; may be nullptr
-    block *spare;          // free blocks, last in first out, linked by next_free
+    block *hot;            // the one to cut from; nullptr only while the pool is closed
+    int64_t last_offset;   // hot->offset beyond this: the slow way. -1 while dry or full
+    block *spare;          // free blocks, last in first out, linked by next
     size_t block_size;
-    size_t held_bytes;     // of blocks with live slices that are not hot
+    size_t held_bytes;     // of blocks with live slices that are not hot, and of copies
     size_t max_bytes;
+    uint32_t spare_count;
+    uint32_t spare_keep;   // as many were needed of late
+    uint32_t spare_limit;  // never keep more: a sixteenth of max_bytes
+    uint32_t held_count;   // blocks
+    uint32_t peak;         // of held_count in this window
+    uint32_t window;       // blocks that came home in it
+    bool copying;
+    bool dry;
     uint64_t pauses;       // times it was dry
 };
 
+// MIO_ENOMEM. Takes the first block at once, so that somebody always comes home to a pool that is dry.
 int pool_open(loop *l, size_t block_size, size_t max_bytes);
 void pool_close(loop *l); // blocks that are still out stay with the arena
 
@@ -30,10 +55,26 @@ bool pool_reserve(loop *l, char **at, size_t *room);
 
 // n (> 0) bytes of the last reserve were filled: cuts them off, takes a reference for them, says where they are.
 void pool_commit(loop *l, size_t n, block **from, uint32_t *offset);
+// Both, and the next two, are inline in core/loop.h.
 
-// A slice went home on the loop's thread (called by block_release when the last reference of a pool block is gone).
-void pool_block_home(loop *l, block *b);
+// A run that was received should be moved by pool_copy before anybody may keep it.
+bool pool_should_copy(const loop *l);
+// Streams that starve may try again.
+bool pool_has_room(const loop *l);
 
-inline mio_buf_t pool_slice(block *from, uint32_t offset, size_t n);
+bool pool_refill(loop *l);                   // the slow half of pool_reserve: hot is replaced; false: dry
+void pool_block_home(loop *l, block *b);     // nothing of a receive block is alive (from arena.cc)
+void pool_copy_home(loop *l, block *b);      // nor of a charged copy
+size_t pool_held_bytes(const loop *l);       // held, copies, and the hot block if it has live slices
+
+// The n bytes at offset of a receive block, with the reference that the caller has.
+inline mio_buf_t pool_slice(block *from, uint32_t offset, size_t n) {
+    return mio_buf_t{from->owner.base + offset, n, n, &from->owner};
+}
+
+// Moves the bytes of a slice into memory of their own size and lets its receive block go; base changes, len stays.
+// For copy mode, and for what a write queue will hold for long. true: the buffer (of whatever kind) keeps no receive
+// block of this loop from its pool now. false: no memory, the slice is as it was.
+bool pool_copy(loop *l, mio_buf_t *slice);
 
 }

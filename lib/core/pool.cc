@@ -1,0 +1,175 @@
+// The receive pool: which block is hot, how many are kept, when received runs are copied, when reading has to pause.
+//
+// Knows blocks and their counts in bytes; not who reads into them nor who holds them (a stream asks pool_should_copy
+// and starves on its own list).
+//
+//   - There is a hot block from open to close. A refill that finds no memory leaves it hot: its slices are alive, so
+//     its coming home ends the dryness. held >= max means that held blocks come home. So dry always ends by itself.
+//   - A block is in held_bytes from the moment it stops being hot until it comes home; it stops being hot only with
+//     slices alive (offset > 0), so it comes home exactly once.
+//   - last_offset carries every condition that forbids cutting, so the hot path is one compare.
+//   - Spares: as many as were held at once within the last window of homecomings, between POOL_SPARES_MIN and a
+//     sixteenth of max_bytes. A load that fills N blocks per turn then makes no call for them.
+#include "core/pool.h"
+
+#include "base/assert.h"
+#include "base/poison.h"
+#include "core/loop.h"
+
+#include <mio/error.h>
+
+#include <string.h>
+
+namespace mio {
+
+static inline size_t room_min(const struct pool *p) {
+    return p->block_size < POOL_ROOM_MIN ? p->block_size : POOL_ROOM_MIN;
+}
+
+// The gate of the hot path: shut while dry or full.
+static inline void gate_set(struct pool *p) {
+    const bool shut = p->dry || p->held_bytes >= p->max_bytes;
+    p->last_offset = shut ? -1 : static_cast<int64_t>(p->block_size - room_min(p));
+}
+
+static void held_add(struct pool *p, size_t bytes) {
+    p->held_bytes += bytes;
+    if (p->held_bytes >= p->max_bytes / 2) p->copying = true;
+    gate_set(p);
+}
+
+// Something came home: bytes of it were held.
+static void held_less(struct pool *p, size_t bytes) {
+    mio_assert(p->held_bytes >= bytes);
+    p->held_bytes -= bytes;
+    if (p->copying && p->held_bytes < p->max_bytes / 8 * 3) p->copying = false;
+    if (p->dry && p->held_bytes <= p->max_bytes - p->max_bytes / 8) p->dry = false;
+    gate_set(p);
+}
+
+int pool_open(loop *l, size_t block_size, size_t max_bytes) {
+    mio_assert(block_size != 0 && block_size % 64 == 0 && l->buffers != nullptr);
+    struct pool *p = &l->pool;
+    *p = {};
+    p->block_size = block_size;
+    p->max_bytes = max_bytes < 2 * block_size ? 2 * block_size : max_bytes; // one hot, one held
+    const size_t limit = p->max_bytes / 16 / block_size;
+    p->spare_limit = limit < POOL_SPARES_MIN ? POOL_SPARES_MIN : static_cast<uint32_t>(limit);
+    p->spare_keep = POOL_SPARES_MIN;
+    p->hot = arena_take_receive(l->buffers, block_size);
+    if (p->hot == nullptr) return MIO_ENOMEM;
+    gate_set(p);
+    return 0;
+}
+
+void pool_close(loop *l) {
+    struct pool *p = &l->pool;
+    if (p->hot == nullptr) return;
+    block *hot = p->hot;
+    p->hot = nullptr;
+    arena_collect(l->buffers);
+    if (hot->offset == 0) arena_give_receive(l->buffers, hot);
+    while (block *b = p->spare) {
+        p->spare = b->next;
+        arena_give_receive(l->buffers, b);
+    }
+    p->spare_count = 0;
+}
+
+static bool pool_run_dry(struct pool *p) {
+    p->dry = true;
+    p->pauses++;
+    gate_set(p);
+    return false;
+}
+
+bool pool_refill(loop *l) {
+    struct pool *p = &l->pool;
+    mio_assert(p->hot != nullptr);
+    arena_collect(l->buffers); // may well bring the hot block home
+    if (p->hot->offset <= p->last_offset) return true;
+    if (p->last_offset < 0) return pool_run_dry(p);
+
+    block *next = p->spare;
+    if (next != nullptr) {
+        p->spare = next->next;
+        p->spare_count--;
+    } else {
+        next = arena_take_receive(l->buffers, p->block_size);
+        if (next == nullptr) return pool_run_dry(p);
+    }
+    mio_assert(next->local == 0 && next->offset == 0);
+    p->hot = next;
+    if (++p->held_count > p->peak) p->peak = p->held_count;
+    held_add(p, p->block_size);
+    return p->last_offset >= 0 || pool_run_dry(p);
+}
+
+// Which number of spares the last window asked for.
+static void window_turn(struct pool *p) {
+    uint32_t keep = p->peak < p->spare_limit ? p->peak : p->spare_limit;
+    if (keep < POOL_SPARES_MIN) keep = POOL_SPARES_MIN;
+    p->spare_keep = keep;
+    p->peak = p->held_count;
+    p->window = 0;
+}
+
+void pool_block_home(loop *l, block *b) {
+    struct pool *p = &l->pool;
+    mio_assert_slow(b->kind == block_kind::receive && b->local == 0);
+    b->offset = 0;
+    region_hide(b->owner.base, p->block_size);
+    if (__builtin_expect(b == p->hot, 1)) {
+        if (__builtin_expect(p->dry, 0)) held_less(p, 0);
+        return;
+    }
+    if (p->hot == nullptr) { // closed
+        arena_give_receive(l->buffers, b);
+        return;
+    }
+    mio_assert(p->held_count > 0);
+    const uint32_t wanted = p->peak > p->spare_keep ? p->peak : p->spare_keep;
+    p->held_count--;
+    if (p->spare_count < (wanted < p->spare_limit ? wanted : p->spare_limit)) {
+        b->next = p->spare;
+        p->spare = b;
+        p->spare_count++;
+    } else {
+        arena_give_receive(l->buffers, b);
+    }
+    if (++p->window == POOL_WINDOW) window_turn(p);
+    held_less(p, p->block_size);
+}
+
+void pool_copy_home(loop *l, block *b) {
+    mio_assert(b->charged);
+    b->charged = false;
+    if (l->pool.hot != nullptr) held_less(&l->pool, b->owner.cap);
+}
+
+size_t pool_held_bytes(const loop *l) {
+    const struct pool *p = &l->pool;
+    return p->held_bytes + (p->hot != nullptr && p->hot->offset != 0 ? p->block_size : 0);
+}
+
+bool pool_copy(loop *l, mio_buf_t *slice) {
+    if (slice->owner == nullptr || !block_is_ours(slice->owner)) return true;
+    const block *from = block_of(slice->owner);
+    if (from->kind != block_kind::receive || from->home != l->buffers) return true;
+    if (slice->len == 0) {
+        buf_release(slice);
+        return true;
+    }
+    block *to = arena_take(l->buffers, slice->len);
+    if (to == nullptr) return false;
+    memcpy(to->owner.base, slice->base, slice->len);
+    to->charged = true;
+    held_add(&l->pool, to->owner.cap);
+    mio_buf_t copy = block_buf(to, slice->len);
+    copy.len = slice->len;
+    buf_release(slice);
+    *slice = copy;
+    return true;
+}
+
+}
