@@ -1,0 +1,62 @@
+#include "support/calls.h"
+
+#include <errno.h>
+
+namespace test {
+
+const char *call_name(call which) {
+    static const char *const names[CALLS] = {
+        "alloc",       "resize",      "release",     "map",         "unmap",      "map_wipe_on_fork",
+        "monotonic_ns", "socket",     "bind",        "listen",      "connect",    "accept4",
+        "shutdown",    "close",       "getsockname", "getpeername", "getsockopt", "setsockopt",
+        "dup_cloexec", "set_nonblocking", "recv",    "recvmsg",     "send",       "sendmsg",
+        "read",        "write",       "eventfd",     "epoll_create1", "epoll_ctl", "epoll_wait_ns",
+    };
+    return names[static_cast<unsigned>(which)];
+}
+
+bool call_allocates(call which) {
+    return which == call::alloc || which == call::resize || which == call::map || which == call::map_wipe_on_fork;
+}
+
+bool call_can_fail(call which) {
+    return which != call::release && which != call::unmap && which != call::monotonic_ns;
+}
+
+int call_usual_error(call which) {
+    switch (which) {
+    case call::alloc:
+    case call::resize:
+    case call::map:
+    case call::map_wipe_on_fork:
+    case call::epoll_ctl: return ENOMEM;
+    case call::socket:
+    case call::accept4:
+    case call::dup_cloexec:
+    case call::eventfd:
+    case call::epoll_create1: return EMFILE;
+    case call::bind:
+    case call::listen: return EADDRINUSE;
+    case call::connect: return ECONNREFUSED;
+    case call::shutdown:
+    case call::getpeername: return ENOTCONN;
+    case call::getsockname: return ENOBUFS;
+    case call::getsockopt:
+    case call::setsockopt: return ENOPROTOOPT;
+    case call::recv:
+    case call::recvmsg:
+    case call::send:
+    case call::sendmsg: return ECONNRESET;
+    case call::close:
+    case call::set_nonblocking:
+    case call::read:
+    case call::write: return EIO;
+    case call::epoll_wait_ns: return EINTR;
+    case call::release:
+    case call::unmap:
+    case call::monotonic_ns: break;
+    }
+    return 0;
+}
+
+}

@@ -1,0 +1,54 @@
+// The kinds of calls that a mio::sys table has, by name and number, for the tables that script, fail or count them.
+#pragma once
+
+#include "base/sys.h"
+
+#include <stdint.h>
+
+namespace test {
+
+enum class call : uint8_t {
+    alloc,
+    resize,
+    release,
+    map,
+    unmap,
+    map_wipe_on_fork,
+    monotonic_ns,
+    socket,
+    bind,
+    listen,
+    connect,
+    accept4,
+    shutdown,
+    close,
+    getsockname,
+    getpeername,
+    getsockopt,
+    setsockopt,
+    dup_cloexec,
+    set_nonblocking,
+    recv,
+    recvmsg,
+    send,
+    sendmsg,
+    read,
+    write,
+    eventfd,
+    epoll_create1,
+    epoll_ctl,
+    epoll_wait_ns,
+};
+constexpr unsigned CALLS = static_cast<unsigned>(call::epoll_wait_ns) + 1;
+
+// A call that is added to the table has to be added here, to scripted.cc and to failing.cc.
+static_assert(sizeof(mio::sys) == CALLS * sizeof(void (*)()), "the table has calls that the tests do not know");
+
+const char *call_name(call which);
+bool call_allocates(call which); // alloc, resize, map, map_wipe_on_fork
+bool call_can_fail(call which);  // all but release, unmap and the clock
+
+// An error with which this call fails in real life, positive; ENOMEM where nullptr says it.
+int call_usual_error(call which);
+
+}
