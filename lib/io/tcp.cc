@@ -10,12 +10,14 @@
 //   at the head of writes       the error of socket or bind)        or ends it with the error
 //
 // The request carries the address in the room of its buffers. Must not know how a connection is made, nor what the
-// stream does with it. Invariant: while STREAM_CONNECTING is set the request is the head of the write lane, so nothing
-// behind it is sent before its callback; a connection that came wins over a cancel or a deadline.
+// stream does with it. A connection that came wins over a cancel or a deadline.
+//
+// Invariant: while STREAM_CONNECTING is set the request is the head of the write lane (but of an abandoned stream,
+// whose lane is empty), so nothing behind it is sent before its callback.
 
 #include "core/options.h"
 #include "io/listener.h"
-#include "io/stream.h"
+#include "io/tcp.h"
 
 #include <mio/error.h>
 #include <mio/tcp.h>
@@ -132,25 +134,36 @@ void tcp_connect_cancel(stream *s, lane_request *req, int32_t with) {
     carrier_cancel(s->on, &s->out, with);
 }
 
+// What waits behind the connect of a stream that is closing was asked to end; it does, from the turn.
+static void connect_close(loop *l, stream *s) {
+    s->bits &= ~STREAM_CONNECTING;
+    if (lane_empty(&s->writes)) stream_end_step(l, s);
+    else carrier_poke(l, &s->out, op_code::send);
+}
+
 void tcp_connect_done(loop *l, channel *c, const completion *done) {
     auto *s = static_cast<stream *>(c);
-    lane_request *req = connect_request(s);
     mio_assert((s->bits & STREAM_CONNECTING) != 0 && (done->flags & FINISH_MORE) == 0);
+    if ((s->flags & HANDLE_ABANDONED) != 0) { // its lane was dropped
+        stream_end_step(l, s);
+        return;
+    }
+    lane_request *req = connect_request(s);
     lane_pop(&s->writes);
     int status = static_cast<int>(done->result);
     // Why it was cancelled is known here only; any other result, good or bad, was faster and stands.
     if (status == MIO_ECANCELED && (req->flags & REQUEST_CANCEL) != 0) status = req->result;
-    const bool silent = (req->flags & REQUEST_ABANDONED) != 0 || (s->flags & HANDLE_ABANDONED) != 0;
+    const bool silent = (req->flags & REQUEST_ABANDONED) != 0;
     const auto cb = reinterpret_cast<mio_connect_cb>(req->cb);
     void *arg = req->arg;
     request_free(l, req);
     if (!silent) {
         const int64_t begun_ns = callback_begin(l, s, "connect");
         cb(theirs<mio_stream_t>(s), status, arg);
-        if (!callback_end(l, s, begun_ns)) return;
+        if (!callback_end(l, s, begun_ns)) return; // its end was settled by the abandon: nothing of it is under way
     }
     if (s->state == handle_state::open) stream_connected(s, status);
-    else handle_try_end(s);
+    else connect_close(l, s);
 }
 
 }
