@@ -1,0 +1,264 @@
+// The simulated world: what its rooms share, and what the registry may know of it (backend_sim, sim_current).
+//
+//   sim_world.cc    seed, virtual time, events, the trace, the descriptors, who runs next (mio_sim_*)
+//   sim_addr.cc     addresses and ports: who is bound to what, who listens where
+//   sim_net.cc      TCP in memory: handshakes, bytes under way, FIN, RST
+//   sim_sys.cc      the table of system calls that loops of a world see
+//   sim_backend.cc  the seam: carriers in, completions out
+//
+// One thread, no real time, no real descriptor, no order that depends on an address in memory: the same seed and the
+// same calls give the same world. Its own memory comes from the real table; running out of it is an error like any
+// other. A world is not entered from callbacks of its own making: it runs no user code but through loop_drive.
+#pragma once
+
+#include "base/list.h"
+#include "core/backend.h"
+
+#include <mio/sim.h>
+
+#include <netinet/in.h>
+
+namespace mio {
+
+extern const backend backend_sim;
+
+// The world of this thread, or nullptr.
+struct mio_sim *sim_current();
+
+struct sim_world;
+struct sim_socket;
+struct sim_loop;
+
+constexpr int SIM_FD_BASE = 1 << 30;
+constexpr uint32_t SIM_FD_MAX = 1 << 20;
+
+// --- chance (sim_world.cc) ------------------------------------------------------------------------------------------
+
+// One generator per purpose: a program that draws a number of its own does not change the weather.
+enum sim_purpose { SIM_FOR_NETWORK, SIM_FOR_ORDER, SIM_FOR_MEMORY, SIM_FOR_PROGRAM, SIM_PURPOSES };
+
+uint64_t sim_random(sim_world *w, sim_purpose purpose);
+uint32_t sim_below(sim_world *w, sim_purpose purpose, uint32_t limit); // 0 to limit - 1
+bool sim_chance(sim_world *w, sim_purpose purpose, uint32_t ppm);      // ppm 0 draws nothing
+int64_t sim_latency(sim_world *w);
+
+// --- the trace ------------------------------------------------------------------------------------------------------
+
+enum sim_what : uint8_t {
+    SIM_DID_TURN, SIM_DID_SOCKET, SIM_DID_BIND, SIM_DID_LISTEN, SIM_DID_CONNECT, SIM_DID_ACCEPT, SIM_DID_SHUTDOWN,
+    SIM_DID_CLOSE, SIM_DID_SEND, SIM_DID_RECEIVE, SIM_DID_ARRIVE, SIM_DID_ANSWER, SIM_DID_RESET, SIM_DID_FINISH,
+    SIM_DID_CANCEL, SIM_DID_ALLOC
+};
+
+void sim_trace(sim_world *w, sim_what what, uint32_t who, int64_t result);
+
+// --- events ---------------------------------------------------------------------------------------------------------
+
+enum class sim_event_kind : uint8_t {
+    arrive, // something under way to the socket is there
+    syn,    // a connecting socket's call reaches the other side
+    answer, // the other side's answer reaches the connecting socket
+    ready,  // the server's end of a connection may be accepted
+};
+
+struct sim_event {
+    int64_t at_ns;
+    uint64_t order; // among equal times: seeded, then first come first served
+    sim_socket *socket;
+    sim_event_kind kind;
+};
+
+// Room for the events of one more socket. false: no memory. After it sim_event_push cannot fail.
+constexpr size_t SIM_EVENTS_PER_SOCKET = 3;
+bool sim_events_reserve(sim_world *w);
+void sim_event_push(sim_world *w, sim_socket *s, sim_event_kind kind, int64_t at_ns);
+void sim_events_run(sim_world *w);               // all that is due now
+int64_t sim_next_event_ns(const sim_world *w);   // MIO_NEVER: none
+void sim_advance(sim_world *w, int64_t to_ns);   // time goes on; no event is run
+
+// --- addresses (sim_addr.cc) ----------------------------------------------------------------------------------------
+
+struct sim_addr { // IPv4 is kept as mapped IPv6; the socket's domain decides how it is shown
+    struct in6_addr ip;
+    uint32_t scope;
+    uint16_t port; // host order
+};
+
+int sim_addr_read(int domain, const struct sockaddr *from, socklen_t len, sim_addr *out);
+void sim_addr_write(int domain, const sim_addr *from, struct sockaddr *to, socklen_t *len);
+bool sim_addr_is_any(const sim_addr *a);
+void sim_addr_any(sim_addr *a, int domain);
+
+int sim_bind(sim_socket *s, const sim_addr *addr);           // -EADDRINUSE
+int sim_bind_for_connect(sim_socket *s, const sim_addr *to); // -EADDRNOTAVAIL
+void sim_bind_accepted(sim_socket *s, const sim_addr *local); // shares its listener's port
+bool sim_may_listen(const sim_socket *s);                    // nobody else listens there
+void sim_unbind(sim_socket *s);
+sim_socket *sim_find_listener(sim_world *w, const sim_addr *to); // seeded among SO_REUSEPORT's
+
+// --- sockets (sim_net.cc) -------------------------------------------------------------------------------------------
+
+enum class sim_mark : uint8_t { data, fin, reset };
+
+struct sim_segment {
+    int64_t at_ns;
+    uint32_t bytes;
+    sim_mark mark;
+};
+
+constexpr uint32_t SIM_SEGMENTS = 16; // the last two places are for a FIN and a RST
+
+// What comes in. The ring holds `filled` bytes from head: the first `arrived` may be read, the others are under way.
+struct sim_pipe {
+    char *ring;
+    uint32_t size, head, filled, arrived;
+    uint32_t first, count; // segments under way
+    int64_t last_ns;       // nothing later arrives before this
+    bool armed;            // an arrive event is in the queue
+    sim_segment segments[SIM_SEGMENTS];
+};
+
+//   fresh --> listening                  close, shutdown: its waiting connections are reset
+//     |
+//     +----> connecting --> connected --> dead        RST in either direction; refused: back to fresh, with an error
+enum class sim_state : uint8_t { fresh, listening, connecting, connected, dead };
+
+constexpr unsigned SIM_OPTIONS = 32;
+
+struct sim_fd;
+
+// Options that mean something here; the others are remembered only (sim_sys.cc has the table).
+enum sim_option { SIM_REUSE_ADDR, SIM_REUSE_PORT, SIM_V6ONLY, SIM_FIRST_IDLE_OPTION };
+
+struct sim_socket {
+    link all;             // world.sockets
+    link place;           // world.listeners (listening), or its listener's half_open or waiting
+    sim_world *world;
+    link half_open;       // listening: connections whose handshake is not complete
+    link waiting;         // listening: connections to be accepted
+    uint32_t waiting_count; // of both
+    uint32_t backlog;
+    uint32_t number;      // in order of creation: its name in the trace
+    sim_state state;
+    bool gone;            // no descriptor, and on no listener's lists
+    bool bound;
+    bool shut_read, shut_write;
+    bool fin_seen;
+    bool queued;          // on its listener's lists
+    uint8_t retries;      // of the handshake's first step
+    int domain;
+    int error;            // to be told once, negative
+    int answer;           // under way to a connecting socket
+    uint32_t events;      // in the world's queue
+    sim_addr local, remote;
+    sim_socket *peer;     // of a connection; nullptr: there was none, or it is freed
+    sim_socket *listener; // queued: whose
+    sim_fd *fds;
+    int32_t options[SIM_OPTIONS];
+    int32_t linger[2];    // on, seconds
+    sim_pipe in;
+};
+
+// One direction of one descriptor as the seam sees it.
+struct sim_carrier {
+    request *req;       // STARTED, or nullptr
+    sim_loop *on;
+    uint32_t last;      // loop.done_tail after its latest record
+    bool listed;        // on the loop's ready or later list
+    bool begun;         // connect: the handshake was started
+    bool cancelled;
+    uint8_t patience;   // times a cancel may still be put off
+};
+
+struct sim_fd {
+    int number;
+    sim_socket *socket;
+    sim_fd *next; // of the same socket: duplicates
+    sim_carrier in, out;
+};
+
+inline sim_socket *sim_socket_of_all(link *at) { return reinterpret_cast<sim_socket *>(at); }
+inline sim_socket *sim_socket_of_place(link *at) { return reinterpret_cast<sim_socket *>(at - 1); }
+
+sim_socket *sim_socket_create(sim_world *w, int domain); // nullptr: no memory
+void sim_socket_leave(sim_socket *s); // its last descriptor is closed
+void sim_socket_free(sim_socket *s);  // the world ends
+
+int sim_socket_listen(sim_socket *s, int backlog);
+int sim_socket_connect(sim_socket *s, const sim_addr *to); // -EINPROGRESS, or why not
+int sim_socket_shutdown(sim_socket *s, bool read, bool write);
+// A descriptor of the first connection that waits, -EAGAIN, or an error, by chance or not.
+int sim_socket_accept(sim_socket *s);
+
+// Bytes moved (0: end of stream), -EAGAIN, or an error.
+int64_t sim_socket_receive(sim_socket *s, const struct iovec *iov, unsigned n, bool peek);
+int64_t sim_socket_send(sim_socket *s, const struct iovec *iov, unsigned n);
+// What a receive would say without memory to receive into: bytes that may be read, or its result.
+int64_t sim_socket_readable(sim_socket *s);
+
+void sim_socket_event(sim_socket *s, sim_event_kind kind);
+
+// --- descriptors (sim_world.cc) -------------------------------------------------------------------------------------
+
+sim_fd *sim_fd_of(sim_world *w, int fd);                    // nullptr: no such
+int sim_fd_create(sim_world *w, sim_socket *s);             // the lowest free number; -EMFILE, -ENOMEM
+int sim_fd_close(sim_world *w, int fd);
+
+// --- the seam (sim_backend.cc) --------------------------------------------------------------------------------------
+
+struct sim_loop { // loop.backend_state
+    link at;      // world.loops
+    loop *on;
+    uint32_t number;
+    uint32_t started;
+    bool stopped;               // in this mio_sim_run
+    sim_carrier **ready;        // may have a result
+    sim_carrier **later;        // put off to the next poll
+    uint32_t ready_count, later_count, capacity;
+};
+
+// Something happened to the socket that this direction waits for.
+void sim_wake_in(sim_socket *s);
+void sim_wake_out(sim_socket *s);
+inline bool sim_loop_has_work(const sim_loop *l) { return l->ready_count + l->later_count != 0; }
+
+extern const struct sys sys_sim; // sim_sys.cc
+
+// --- the world ------------------------------------------------------------------------------------------------------
+
+struct sim_world {
+    uint64_t thread;
+    mio_sim_options_t options; // with every default filled in
+    int64_t now_ns;
+    uint64_t hash;
+    uint64_t random[SIM_PURPOSES];
+    sim_event *events; // a heap
+    size_t event_count, event_capacity;
+    uint32_t event_sequence;
+    sim_fd **fds;
+    uint32_t fd_slots, fd_lowest, fd_count;
+    link sockets;
+    uint32_t socket_count, socket_sequence;
+    link listeners;
+    link loops;
+    uint32_t loop_sequence;
+    uint32_t polls_at_instant; // since time last went on
+    uint16_t next_port;
+    bool running;
+    uint32_t ports[65536]; // sockets per local port
+};
+
+sim_world *sim_world_here(); // of this thread; nullptr: none
+inline sim_world *sim_world_of(struct mio_sim *world) { return reinterpret_cast<sim_world *>(world); }
+
+// A poll begins. Where a program never lets its loops be idle, time would stand still: after many polls at one instant
+// each one takes a microsecond.
+void sim_poll_begins(sim_world *w);
+
+void *sim_memory_alloc(size_t size);
+void *sim_memory_resize(void *ptr, size_t old_size, size_t new_size);
+void sim_memory_release(void *ptr, size_t size);
+
+inline int64_t sim_add_ns(int64_t a_ns, int64_t b_ns) { return b_ns > INT64_MAX - a_ns ? INT64_MAX : a_ns + b_ns; }
+
+}

@@ -1,0 +1,327 @@
+// The table of system calls that loops of a simulated world see: sockets of the world, its clock, and memory that may
+// run out by chance. No call blocks, whatever O_NONBLOCK says: where a kernel would wait, it is -EAGAIN.
+//
+// Decides what a descriptor is and which call it takes; what the call means for TCP is sim_net.cc's. A number below
+// SIM_FD_BASE is a descriptor of the kernel's and none here: -EBADF. A thread without a world has no simulated
+// descriptor at all. Memory itself, pages, and all that was handed out before the world ended are the real table's.
+
+#include "backend/sim.h"
+
+#include "base/sys.h"
+
+#include <mio/error.h>
+
+#include <netinet/tcp.h>
+#include <string.h>
+
+namespace mio {
+
+// --- memory and time ------------------------------------------------------------------------------------------------
+
+static bool no_memory() {
+    sim_world *w = sim_world_here();
+    if (w == nullptr || !sim_chance(w, SIM_FOR_MEMORY, w->options.no_memory_ppm)) return false;
+    sim_trace(w, SIM_DID_ALLOC, 0, -ENOMEM);
+    return true;
+}
+
+static void *sim_alloc(size_t size) { return no_memory() ? nullptr : sys_real.alloc(size); }
+static void *sim_resize(void *ptr, size_t old_size, size_t new_size) {
+    return no_memory() ? nullptr : sys_real.resize(ptr, old_size, new_size);
+}
+static void sim_release(void *ptr, size_t size) { sys_real.release(ptr, size); }
+static void *sim_map(size_t size) { return no_memory() ? nullptr : sys_real.map(size); }
+static void sim_unmap(void *ptr, size_t size) { sys_real.unmap(ptr, size); }
+static void *sim_map_wipe_on_fork(size_t size) { return sys_real.map_wipe_on_fork(size); }
+
+static int64_t sim_monotonic_ns() {
+    const sim_world *w = sim_world_here();
+    return w == nullptr ? sys_real.monotonic_ns() : w->now_ns;
+}
+
+// --- names and ends -------------------------------------------------------------------------------------------------
+
+static sim_socket *socket_of(int fd) {
+    sim_fd *f = sim_fd_of(sim_world_here(), fd);
+    return f == nullptr ? nullptr : f->socket;
+}
+
+static int sim_sys_socket(int domain, int type, int protocol) {
+    sim_world *w = sim_world_here();
+    if (w == nullptr) return -EPERM;
+    if (domain != AF_INET && domain != AF_INET6) return -EAFNOSUPPORT;
+    if ((type & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)) != SOCK_STREAM) return -EPROTONOSUPPORT;
+    if (protocol != 0 && protocol != IPPROTO_TCP) return -EPROTONOSUPPORT;
+    sim_socket *s = sim_socket_create(w, domain);
+    if (s == nullptr) return -ENOMEM;
+    const int fd = sim_fd_create(w, s);
+    if (fd < 0) {
+        sim_socket_free(s);
+        return fd;
+    }
+    sim_trace(w, SIM_DID_SOCKET, s->number, fd - SIM_FD_BASE);
+    return fd;
+}
+
+static int sim_sys_bind(int fd, const struct sockaddr *addr, socklen_t len) {
+    sim_socket *s = socket_of(fd);
+    if (s == nullptr) return -EBADF;
+    sim_addr local;
+    int result = sim_addr_read(s->domain, addr, len, &local);
+    if (result == 0) result = s->state == sim_state::fresh ? sim_bind(s, &local) : -EINVAL;
+    sim_trace(s->world, SIM_DID_BIND, s->number, result < 0 ? result : s->local.port);
+    return result;
+}
+
+static int sim_sys_listen(int fd, int backlog) {
+    sim_socket *s = socket_of(fd);
+    if (s == nullptr) return -EBADF;
+    const int result = sim_socket_listen(s, backlog);
+    sim_trace(s->world, SIM_DID_LISTEN, s->number, result < 0 ? result : s->local.port);
+    return result;
+}
+
+static int sim_sys_connect(int fd, const struct sockaddr *addr, socklen_t len) {
+    sim_socket *s = socket_of(fd);
+    if (s == nullptr) return -EBADF;
+    sim_addr to;
+    const int error = sim_addr_read(s->domain, addr, len, &to);
+    return error < 0 ? error : sim_socket_connect(s, &to);
+}
+
+static int name_out(const sim_socket *s, const sim_addr *name, struct sockaddr *addr, socklen_t *len) {
+    if (addr == nullptr || len == nullptr) return -EFAULT;
+    sim_addr_write(s->domain, name, addr, len);
+    return 0;
+}
+
+static int sim_sys_accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags) {
+    sim_socket *s = socket_of(fd);
+    if (s == nullptr) return -EBADF;
+    if ((flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)) != 0) return -EINVAL;
+    const int accepted = sim_socket_accept(s);
+    if (accepted < 0 || addr == nullptr || len == nullptr) return accepted;
+    const sim_socket *end = socket_of(accepted);
+    sim_addr_write(end->domain, &end->remote, addr, len);
+    return accepted;
+}
+
+static int sim_sys_shutdown(int fd, int how) {
+    sim_socket *s = socket_of(fd);
+    if (s == nullptr) return -EBADF;
+    if (how != SHUT_RD && how != SHUT_WR && how != SHUT_RDWR) return -EINVAL;
+    const int result = sim_socket_shutdown(s, how != SHUT_WR, how != SHUT_RD);
+    sim_trace(s->world, SIM_DID_SHUTDOWN, s->number, result < 0 ? result : how);
+    return result;
+}
+
+static int sim_sys_close(int fd) {
+    sim_world *w = sim_world_here();
+    return w == nullptr ? -EBADF : sim_fd_close(w, fd);
+}
+
+static int sim_sys_getsockname(int fd, struct sockaddr *addr, socklen_t *len) {
+    const sim_socket *s = socket_of(fd);
+    return s == nullptr ? -EBADF : name_out(s, &s->local, addr, len);
+}
+
+static int sim_sys_getpeername(int fd, struct sockaddr *addr, socklen_t *len) {
+    const sim_socket *s = socket_of(fd);
+    if (s == nullptr) return -EBADF;
+    if (s->state != sim_state::connected) return -ENOTCONN;
+    return name_out(s, &s->remote, addr, len);
+}
+
+static int sim_sys_dup_cloexec(int fd) {
+    sim_world *w = sim_world_here();
+    sim_socket *s = socket_of(fd);
+    return s == nullptr ? -EBADF : sim_fd_create(w, s);
+}
+
+static int sim_sys_set_nonblocking(int fd) { return socket_of(fd) == nullptr ? -EBADF : 0; }
+
+// --- options --------------------------------------------------------------------------------------------------------
+
+struct known_option {
+    int level;
+    int name;
+};
+
+// In the order of sim_option; what follows its names is accepted, remembered, and changes nothing.
+static constexpr known_option known_options[] = {
+    {SOL_SOCKET, SO_REUSEADDR},
+    {SOL_SOCKET, SO_REUSEPORT},
+    {IPPROTO_IPV6, IPV6_V6ONLY},
+    {SOL_SOCKET, SO_KEEPALIVE},
+    {SOL_SOCKET, SO_SNDBUF},
+    {SOL_SOCKET, SO_RCVBUF},
+    {SOL_SOCKET, SO_OOBINLINE},
+    {SOL_SOCKET, SO_PRIORITY},
+    {SOL_SOCKET, SO_MARK},
+    {SOL_SOCKET, SO_BUSY_POLL},
+    {SOL_SOCKET, SO_INCOMING_CPU},
+    {SOL_SOCKET, SO_ZEROCOPY},
+    {IPPROTO_IP, IP_TOS},
+    {IPPROTO_IP, IP_TTL},
+    {IPPROTO_IP, IP_FREEBIND},
+    {IPPROTO_IP, IP_TRANSPARENT},
+    {IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT},
+    {IPPROTO_IPV6, IPV6_TCLASS},
+    {IPPROTO_IPV6, IPV6_UNICAST_HOPS},
+    {IPPROTO_TCP, TCP_NODELAY},
+    {IPPROTO_TCP, TCP_CORK},
+    {IPPROTO_TCP, TCP_QUICKACK},
+    {IPPROTO_TCP, TCP_KEEPIDLE},
+    {IPPROTO_TCP, TCP_KEEPINTVL},
+    {IPPROTO_TCP, TCP_KEEPCNT},
+    {IPPROTO_TCP, TCP_SYNCNT},
+    {IPPROTO_TCP, TCP_MAXSEG},
+    {IPPROTO_TCP, TCP_USER_TIMEOUT},
+    {IPPROTO_TCP, TCP_NOTSENT_LOWAT},
+    {IPPROTO_TCP, TCP_DEFER_ACCEPT},
+    {IPPROTO_TCP, TCP_FASTOPEN},
+    {IPPROTO_TCP, TCP_FASTOPEN_CONNECT},
+};
+static_assert(sizeof known_options / sizeof known_options[0] == SIM_OPTIONS, "a place for each option");
+
+static int option_find(const sim_socket *s, int level, int name) {
+    if (level == IPPROTO_IPV6 && s->domain != AF_INET6) return -ENOPROTOOPT;
+    for (unsigned i = 0; i < SIM_OPTIONS; i++)
+        if (known_options[i].level == level && known_options[i].name == name) return static_cast<int>(i);
+    return -ENOPROTOOPT;
+}
+
+static int option_out(const void *from, size_t size, void *value, socklen_t *len) {
+    if (value == nullptr || len == nullptr) return -EFAULT;
+    if (*len > size) *len = static_cast<socklen_t>(size);
+    memcpy(value, from, *len);
+    return 0;
+}
+
+static int option_of_socket(sim_socket *s, int name) {
+    switch (name) {
+    case SO_ERROR: {
+        const int error = -s->error;
+        s->error = 0;
+        return error;
+    }
+    case SO_TYPE: return SOCK_STREAM;
+    case SO_ACCEPTCONN: return s->state == sim_state::listening;
+    case SO_DOMAIN: return s->domain;
+    case SO_PROTOCOL: return IPPROTO_TCP;
+    default: return -1;
+    }
+}
+
+static int sim_sys_getsockopt(int fd, int level, int name, void *value, socklen_t *len) {
+    sim_socket *s = socket_of(fd);
+    if (s == nullptr) return -EBADF;
+    if (level == SOL_SOCKET && name == SO_LINGER) return option_out(s->linger, sizeof s->linger, value, len);
+    const int answer = level == SOL_SOCKET ? option_of_socket(s, name) : -1;
+    if (answer >= 0) return option_out(&answer, sizeof answer, value, len);
+    const int i = option_find(s, level, name);
+    return i < 0 ? i : option_out(&s->options[i], sizeof s->options[i], value, len);
+}
+
+static int sim_sys_setsockopt(int fd, int level, int name, const void *value, socklen_t len) {
+    sim_socket *s = socket_of(fd);
+    if (s == nullptr) return -EBADF;
+    if (level == SOL_SOCKET && name == SO_LINGER) {
+        if (len < sizeof s->linger || value == nullptr) return -EINVAL;
+        memcpy(s->linger, value, sizeof s->linger);
+        return 0;
+    }
+    const int i = option_find(s, level, name);
+    if (i < 0) return i;
+    if (len < sizeof s->options[i] || value == nullptr) return -EINVAL;
+    if (i == SIM_V6ONLY && s->bound) return -EINVAL;
+    memcpy(&s->options[i], value, sizeof s->options[i]);
+    return 0;
+}
+static_assert(sizeof(struct linger) == 2 * sizeof(int32_t), "linger is two numbers");
+
+// --- bytes ----------------------------------------------------------------------------------------------------------
+
+static ssize_t sim_sys_recvmsg(int fd, struct msghdr *message, int flags) {
+    sim_socket *s = socket_of(fd);
+    if (s == nullptr) return -EBADF;
+    if ((flags & ~(MSG_DONTWAIT | MSG_NOSIGNAL | MSG_PEEK | MSG_CMSG_CLOEXEC)) != 0) return -EOPNOTSUPP;
+    const auto n = static_cast<unsigned>(message->msg_iovlen);
+    const int64_t result = sim_socket_receive(s, message->msg_iov, n, (flags & MSG_PEEK) != 0);
+    if (result >= 0) {
+        message->msg_flags = 0;
+        message->msg_namelen = 0;
+        message->msg_controllen = 0;
+    }
+    return static_cast<ssize_t>(result);
+}
+
+static ssize_t sim_sys_recv(int fd, void *to, size_t n, int flags) {
+    struct iovec iov = {to, n};
+    struct msghdr message;
+    memset(&message, 0, sizeof message);
+    message.msg_iov = &iov;
+    message.msg_iovlen = 1;
+    return sim_sys_recvmsg(fd, &message, flags);
+}
+
+static ssize_t sim_sys_sendmsg(int fd, const struct msghdr *message, int flags) {
+    sim_socket *s = socket_of(fd);
+    if (s == nullptr) return -EBADF;
+    if ((flags & ~(MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE | MSG_WAITALL)) != 0) return -EOPNOTSUPP;
+    return static_cast<ssize_t>(sim_socket_send(s, message->msg_iov, static_cast<unsigned>(message->msg_iovlen)));
+}
+
+static ssize_t sim_sys_send(int fd, const void *from, size_t n, int flags) {
+    struct iovec iov = {const_cast<void *>(from), n};
+    struct msghdr message;
+    memset(&message, 0, sizeof message);
+    message.msg_iov = &iov;
+    message.msg_iovlen = 1;
+    return sim_sys_sendmsg(fd, &message, flags);
+}
+
+static ssize_t sim_sys_read(int fd, void *to, size_t n) { return sim_sys_recv(fd, to, n, 0); }
+static ssize_t sim_sys_write(int fd, const void *from, size_t n) { return sim_sys_send(fd, from, n, 0); }
+
+// --- what a world does not have -------------------------------------------------------------------------------------
+
+static int sim_sys_eventfd(unsigned, int) { return -ENOSYS; }
+static int sim_sys_epoll_create1(int) { return -ENOSYS; }
+static int sim_sys_epoll_ctl(int, int, int, struct epoll_event *) { return -ENOSYS; }
+static int sim_sys_epoll_wait_ns(int, struct epoll_event *, int, int64_t) { return -ENOSYS; }
+
+const sys sys_sim = {
+    sim_alloc,
+    sim_resize,
+    sim_release,
+    sim_map,
+    sim_unmap,
+    sim_map_wipe_on_fork,
+    sim_monotonic_ns,
+    sim_sys_socket,
+    sim_sys_bind,
+    sim_sys_listen,
+    sim_sys_connect,
+    sim_sys_accept4,
+    sim_sys_shutdown,
+    sim_sys_close,
+    sim_sys_getsockname,
+    sim_sys_getpeername,
+    sim_sys_getsockopt,
+    sim_sys_setsockopt,
+    sim_sys_dup_cloexec,
+    sim_sys_set_nonblocking,
+    sim_sys_recv,
+    sim_sys_recvmsg,
+    sim_sys_send,
+    sim_sys_sendmsg,
+    sim_sys_read,
+    sim_sys_write,
+    sim_sys_eventfd,
+    sim_sys_epoll_create1,
+    sim_sys_epoll_ctl,
+    sim_sys_epoll_wait_ns,
+};
+
+}
