@@ -33,7 +33,8 @@ typedef void (*mio_detach_cb)(mio_stream_t *stream, int status, int fd, mio_buf_
 
 /* On the thread of the new loop. status 0: stream lives there and is yours (as in mio_listener_cb). status < 0:
  * stream is NULL and the connection is closed. loop is where the callback runs: the new one; or, when the move failed
- * before it left (MIO_EBUSY, MIO_EPIPE, ...), the old one, and the stream is still open there. */
+ * before it left (MIO_ESHUTDOWN: that loop is gone; MIO_ENOMEM, MIO_EPIPE, MIO_ECANCELED), the old one, and stream is
+ * the stream, open as before (NULL if it is closing). */
 typedef void (*mio_move_cb)(mio_loop_t *loop, int status, mio_stream_t *stream, void *arg);
 
 /* Flags of mio_stream_read_start. */

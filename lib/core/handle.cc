@@ -110,12 +110,16 @@ void handle_try_end(handle *h) {
     queue_push(&h->on->closings, h);
 }
 
-void handle_close(handle *h, mio_close_cb cb, void *arg) {
+void handle_to_closing(handle *h) {
     mio_assert(h->state == handle_state::open);
-    loop *l = h->on;
     const bool before = handle_counts(h);
     h->state = handle_state::closing;
-    handle_recount(l, h, before);
+    handle_recount(h->on, h, before);
+}
+
+void handle_close(handle *h, mio_close_cb cb, void *arg) {
+    loop *l = h->on;
+    handle_to_closing(h);
     handle_begin_close(l, h);
     close_note *note = handle_close_note(h);
     note->cb = cb;

@@ -204,7 +204,8 @@ int handle_check(const handle *h, int kind);
 handle *handle_create(loop *l, int kind);
 void handle_set_active(handle *h, bool active);
 
-// OPEN -> CLOSING; cb may be nullptr.
+// OPEN -> CLOSING. to_closing: the state and nothing else (mio_stream_finish). cb may be nullptr.
+void handle_to_closing(handle *h);
 void handle_close(handle *h, mio_close_cb cb, void *arg);
 // Closes with nobody to call: what mio_handle_abandon does to an OPEN or CLOSING handle.
 void handle_abandon(handle *h);

@@ -75,6 +75,15 @@ void carrier_cancel(loop *l, request *carrier, int32_t with) {
     }
 }
 
+void carrier_poke(loop *l, request *carrier, op_code op) {
+    if (carrier->state == request_state::free) {
+        carrier->op = op;
+        request_settle(l, carrier, MIO_ECANCELED);
+    } else {
+        carrier_cancel(l, carrier, MIO_ECANCELED);
+    }
+}
+
 // --- what the user asks ---------------------------------------------------------------------------------------------
 
 // One of the two is set when the id names a request in flight.

@@ -31,6 +31,8 @@ constexpr uint32_t STREAM_TIMED_OUT = 1u << 14;   // why the continuous read sto
 constexpr uint32_t STREAM_SHUT_DONE = 1u << 15;   // FIN was sent
 constexpr uint32_t STREAM_DISCARDING = 1u << 16;  // finishing: input is read and thrown away
 constexpr uint32_t STREAM_MARKED = 1u << 17;      // somebody wants to be told of watermark crossings
+constexpr uint32_t STREAM_CANCEL_IN = 1u << 18;   // some request of the lane is to end when its carrier does
+constexpr uint32_t STREAM_CANCEL_OUT = 1u << 19;
 
 // A continuous read that takes data at once: these bits read exactly STREAM_READING.
 constexpr uint32_t STREAM_READ_MASK = STREAM_READING | STREAM_PAUSED | STREAM_AUTOPAUSED | STREAM_STOPPING;
@@ -66,8 +68,45 @@ void stream_ended(stream *s);
 // The user's half of a connect is to end early (tcp.cc): its callback gets `with`, unless the connection came first.
 void tcp_connect_cancel(stream *s, lane_request *req, int32_t with);
 
-// The stream's wishes changed: starts or cancels its carriers accordingly.
+// The stream's wishes changed: starts or cancels its carriers accordingly. Call nothing of the user's.
 void stream_update_read(stream *s);
 void stream_update_write(stream *s);
+
+// 0, or why nothing may be started on it.
+inline int stream_check(const stream *s) { return handle_check(s, MIO_KIND_STREAM); }
+int stream_check_start(const stream *s);
+
+// The first request of a lane that is not DONE; nullptr: none.
+lane_request *lane_first_live(const lane *l);
+
+// Ends lane requests early; their callbacks come from the completions phase.
+void stream_read_request_cancel(loop *l, stream *s, lane_request *req, int32_t with);
+void stream_write_request_cancel(loop *l, stream *s, lane_request *req, int32_t with);
+void lane_cancel_all(loop *l, stream *s, lane *which, int32_t with);
+
+// Nobody is to be told any more: continuous read, lanes and pushback go home at once.
+void stream_drop_reads(loop *l, stream *s);
+void stream_drop_writes(loop *l, stream *s);
+void stream_drop_unread(loop *l, stream *s);
+
+// The write queue grew or shrank: autopause, and the telling of watermarks.
+void stream_marks(loop *l, stream *s);
+
+// Pushback: behind everything (false: no memory, nothing taken).
+bool stream_unread_append(loop *l, stream *s, mio_buf_t *buf);
+
+// The carrier's end was heard and the lane dealt: what finish, detach and close wait for (stream_end.cc, stream_move.cc).
+void stream_end_step(loop *l, stream *s);
+void stream_finish_done(loop *l, stream *s);
+void stream_detach_deliver(loop *l, stream *s, lane_request *req);
+bool stream_detach_ready(const stream *s);
+void stream_detach_dropped(lane_request *req);
+
+// Time-outs: a byte came (way 0) or left (way 1), or waiting begins now.
+void stream_touch(loop *l, stream *s, unsigned way);
+
+// By kind (io/kinds.cc).
+void stream_begin_close(stream *s);
+void stream_ended(stream *s);
 
 }

@@ -1,0 +1,387 @@
+// Writing: a lane of requests in order, and one `out` carrier that takes as much of it as one call may.
+//
+//   write --> lane [ w1 | w2 | shutdown | ... ]          the carrier's byte count is dealt out from the head;
+//                    ^ send covers w1, w2                whole ones are DONE and called back in order
+//
+// What is not bytes (shutdown, detach) waits in the lane for its turn and is done from the completions phase. A write
+// that ends with some but not all of its bytes sent leaves a gap nobody could see: the write side is broken, what is
+// queued behind it ends with MIO_ECANCELED, what comes later is MIO_EPIPE. So does any error of the kernel's.
+//
+// Invariants: at most one send per stream is in the kernel; queued_bytes is the unsent bytes of live writes.
+
+#include "io/stream.h"
+
+#include <mio/error.h>
+
+#include <string.h>
+
+namespace mio {
+
+static size_t write_left(const lane_request *req) { return static_cast<size_t>(req->total - req->moved); }
+
+void stream_update_write(stream *s) {
+    loop *l = s->on;
+    if ((s->bits & STREAM_CONNECTING) != 0) return;
+    const lane_request *head = lane_head(&s->writes);
+    if (head == nullptr) {
+        if ((s->bits & STREAM_FINISHING) != 0) carrier_poke(l, &s->out, op_code::send);
+        return;
+    }
+    if (head->op == op_code::write && head->state != request_state::done) {
+        if (s->out.state == request_state::free) carrier_start(l, &s->out, op_code::send);
+    } else if (head->op != op_code::detach || head->state == request_state::done || stream_detach_ready(s)) {
+        carrier_poke(l, &s->out, op_code::send);
+    }
+}
+
+// --- watermarks -----------------------------------------------------------------------------------------------------
+
+static size_t mark_high(const stream *s) {
+    return s->extra != nullptr && s->extra->write_high != 0 ? s->extra->write_high : s->on->options.write_high;
+}
+
+static size_t mark_low(const stream *s) {
+    return s->extra != nullptr && s->extra->write_high != 0 ? s->extra->write_low : s->on->options.write_low;
+}
+
+void stream_marks(loop *l, stream *s) {
+    if (s->queued_bytes > mark_high(s)) {
+        if ((s->bits & (STREAM_READING | STREAM_AUTOPAUSED | STREAM_NO_AUTOPAUSE)) == STREAM_READING) {
+            s->bits |= STREAM_AUTOPAUSED;
+            stream_update_read(s);
+        }
+        // The crossing is told by the carrier's done function: fetch it when the kernel keeps it.
+        if ((s->bits & (STREAM_MARKED | STREAM_ABOVE)) == STREAM_MARKED) carrier_poke(l, &s->out, op_code::send);
+    } else if ((s->bits & STREAM_AUTOPAUSED) != 0 && s->queued_bytes <= mark_low(s)) {
+        s->bits &= ~STREAM_AUTOPAUSED;
+        if ((s->bits & STREAM_TIMED) != 0) stream_touch(l, s, 0);
+        stream_update_read(s);
+    }
+}
+
+// false: the stream was abandoned in the callback.
+static bool marks_tell(loop *l, stream *s) {
+    int above;
+    if ((s->bits & STREAM_ABOVE) == 0 && s->queued_bytes > mark_high(s)) above = 1;
+    else if ((s->bits & STREAM_ABOVE) != 0 && s->queued_bytes <= mark_low(s)) above = 0;
+    else return true;
+    s->bits ^= STREAM_ABOVE;
+    if (s->state != handle_state::open) return true;
+    const auto cb = reinterpret_cast<mio_watermark_cb>(s->extra->watermark_cb);
+    const int64_t begun_ns = callback_begin(l, s, "watermark");
+    cb(theirs<mio_stream_t>(s), above, s->extra->watermark_arg);
+    return callback_end(l, s, begun_ns);
+}
+
+// --- dealing the carrier's result out -------------------------------------------------------------------------------
+
+static void write_end(stream *s, lane_request *req, int32_t status) {
+    s->queued_bytes -= write_left(req);
+    req->state = request_state::done;
+    req->result = status;
+    if (req->op == op_code::write && status < 0 && req->moved > 0 && write_left(req) != 0) s->bits |= STREAM_BROKEN;
+    // A failure nobody is told of surfaces as the next read error.
+    if (req->op == op_code::write && req->cb == nullptr && status < 0 && status != MIO_ECANCELED &&
+        s->state == handle_state::open && s->times.read_error == 0) {
+        s->times.read_error = status;
+        stream_update_read(s);
+    }
+}
+
+static void writes_deal(stream *s, int64_t sent) {
+    s->queued_bytes -= static_cast<size_t>(sent);
+    while (sent > 0) {
+        lane_request *req = lane_first_live(&s->writes);
+        mio_assert(req != nullptr && req->op == op_code::write);
+        const int64_t left = req->total - req->moved;
+        const int64_t part = sent < left ? sent : left;
+        req->moved += part;
+        sent -= part;
+        if (part == left) req->state = request_state::done;
+    }
+}
+
+// What is to end early does so now that the carrier has let go; a broken side ends everything that is queued.
+static void writes_end_early(stream *s) {
+    s->bits &= ~STREAM_CANCEL_OUT;
+    lane_request *req = lane_head(&s->writes);
+    while (req != nullptr) {
+        lane_request *next = req == s->writes.tail ? nullptr : lane_next(req);
+        if (req->state != request_state::done) {
+            if ((req->flags & REQUEST_CANCEL) != 0) write_end(s, req, req->result);
+            else if ((s->bits & STREAM_BROKEN) != 0 && req->op == op_code::write) write_end(s, req, MIO_ECANCELED);
+        }
+        req = next;
+    }
+}
+
+static void writes_failed(stream *s, int32_t status) {
+    lane_request *req = lane_first_live(&s->writes);
+    if (req != nullptr && req->op == op_code::write && (req->flags & REQUEST_CANCEL) == 0) write_end(s, req, status);
+    s->bits |= STREAM_BROKEN;
+}
+
+// A shutdown whose turn has come.
+static void writes_control(loop *l, stream *s) {
+    lane_request *req = lane_first_live(&s->writes);
+    if (req == nullptr || req->op != op_code::shutdown) return;
+    int32_t status = MIO_EPIPE;
+    if (s->fd >= 0 && (s->bits & STREAM_BROKEN) == 0) status = l->calls->shutdown(s->fd, SHUT_WR);
+    if (status == 0) s->bits |= STREAM_SHUT_DONE;
+    req->state = request_state::done;
+    req->result = status;
+}
+
+// --- callbacks ------------------------------------------------------------------------------------------------------
+
+static inline bool write_deliver(loop *l, stream *s, lane_request *req) {
+    bool survived = true;
+    if (req->cb != nullptr && (req->flags & REQUEST_ABANDONED) == 0) {
+        req->state = request_state::free;
+        const int64_t begun_ns = callback_begin(l, s, op_table[static_cast<unsigned>(req->op)].name);
+        if (req->op == op_code::write) {
+            const auto cb = reinterpret_cast<mio_write_cb>(req->cb);
+            cb(theirs<mio_stream_t>(s), req->result, req->moved, req->bufs, req->bufs_used, req->arg);
+        } else {
+            const auto cb = reinterpret_cast<mio_stream_cb>(req->cb);
+            cb(theirs<mio_stream_t>(s), req->result, req->arg);
+        }
+        survived = callback_end(l, s, begun_ns);
+    }
+    for (unsigned i = 0; i < req->bufs_used; i++) buf_release(&req->bufs[i]);
+    request_free(l, req);
+    return survived;
+}
+
+// The DONE head of the lane as it stands. false: the stream was abandoned.
+static bool writes_deliver(loop *l, stream *s) {
+    const lane_request *last = s->writes.tail;
+    while (last != nullptr) {
+        lane_request *head = lane_head(&s->writes);
+        if (head == nullptr) return true;
+        if (head->op == op_code::detach) {
+            stream_detach_deliver(l, s, head);
+            return true;
+        }
+        if (head->state != request_state::done) return true;
+        lane_pop(&s->writes);
+        const bool was_last = head == last;
+        if (!write_deliver(l, s, head)) return false;
+        if (was_last) return true;
+    }
+    return true;
+}
+
+// --- the second half ------------------------------------------------------------------------------------------------
+
+void stream_write_done(loop *l, channel *c, const completion *done) {
+    auto *s = static_cast<stream *>(c);
+    if (__builtin_expect((s->flags & HANDLE_ABANDONED) != 0, 0)) {
+        stream_end_step(l, s);
+        return;
+    }
+    if (done->result > 0) {
+        l->counters.bytes_written += static_cast<uint64_t>(done->result);
+        if (__builtin_expect((s->bits & STREAM_TIMED) != 0, 0)) stream_touch(l, s, 1);
+        writes_deal(s, done->result);
+    } else if (done->result != MIO_ECANCELED) {
+        writes_failed(s, static_cast<int32_t>(done->result));
+    }
+    if (__builtin_expect((s->bits & (STREAM_CANCEL_OUT | STREAM_BROKEN)) != 0, 0)) writes_end_early(s);
+    writes_control(l, s);
+    if (!writes_deliver(l, s)) {
+        stream_end_step(l, s);
+        return;
+    }
+    if (__builtin_expect((s->bits & (STREAM_MARKED | STREAM_AUTOPAUSED)) != 0, 0)) {
+        stream_marks(l, s);
+        if ((s->bits & STREAM_MARKED) != 0 && !marks_tell(l, s)) {
+            stream_end_step(l, s);
+            return;
+        }
+    }
+    if (!lane_empty(&s->writes) && s->out.state == request_state::free) stream_update_write(s);
+    if (__builtin_expect((s->bits & STREAM_FINISHING) != 0 || s->state != handle_state::open, 0)) stream_end_step(l, s);
+}
+
+// --- early ends -----------------------------------------------------------------------------------------------------
+
+void stream_write_request_cancel(loop *l, stream *s, lane_request *req, int32_t with) {
+    if (req->op == op_code::connected) {
+        tcp_connect_cancel(s, req, with);
+        return;
+    }
+    if (s->out.state == request_state::started || s->out.state == request_state::done) {
+        // Its bytes may be in the kernel's hands: it ends when the carrier has.
+        req->result = with;
+        req->flags = static_cast<uint16_t>(req->flags | REQUEST_CANCEL);
+        s->bits |= STREAM_CANCEL_OUT;
+        carrier_cancel(l, &s->out, MIO_ECANCELED);
+    } else {
+        if (req->op == op_code::shutdown) s->bits &= ~STREAM_SHUT;
+        if (req->op == op_code::detach) s->bits &= ~STREAM_DETACHING;
+        write_end(s, req, with);
+        if ((s->bits & STREAM_BROKEN) != 0) writes_end_early(s);
+        stream_update_write(s);
+        stream_marks(l, s);
+    }
+}
+
+void lane_cancel_all(loop *l, stream *s, lane *which, int32_t with) {
+    lane_request *req = lane_head(which);
+    while (req != nullptr) {
+        lane_request *next = req == which->tail ? nullptr : lane_next(req);
+        if (req->state != request_state::done) {
+            if (which == &s->reads) stream_read_request_cancel(l, s, req, with);
+            else stream_write_request_cancel(l, s, req, with);
+        }
+        req = next;
+    }
+}
+
+void stream_request_cancel(loop *l, lane_request *req, int32_t with) {
+    auto *s = static_cast<stream *>(req->owner);
+    if (op_table[static_cast<unsigned>(req->op)].out) stream_write_request_cancel(l, s, req, with);
+    else stream_read_request_cancel(l, s, req, with);
+}
+
+void stream_request_abandon(loop *l, lane_request *req) {
+    auto *s = static_cast<stream *>(req->owner);
+    const bool out = op_table[static_cast<unsigned>(req->op)].out;
+    request *carrier = out ? &s->out : static_cast<request *>(&s->in);
+    req->flags = static_cast<uint16_t>(req->flags | REQUEST_ABANDONED);
+    if (req->state == request_state::done) return;
+    const bool carried = carrier->state == request_state::done;
+    stream_request_cancel(l, req, MIO_ECANCELED);
+    if (carried || req->state == request_state::done || req->op == op_code::connected) return;
+    // The carrier has been asked to end and reads its arguments from the lane: this request is no part of them now.
+    if (out) write_end(s, req, MIO_ECANCELED);
+    else req->state = request_state::done;
+    for (unsigned i = 0; i < req->bufs_used; i++) buf_release(&req->bufs[i]);
+}
+
+void stream_drop_writes(loop *l, stream *s) {
+    lane kept = {nullptr};
+    while (!lane_empty(&s->writes)) {
+        lane_request *req = lane_pop(&s->writes);
+        if (req->op == op_code::connected) {
+            // Its address is the carrier's argument: it goes when the carrier ends (tcp_connect_done).
+            req->flags = static_cast<uint16_t>(req->flags | REQUEST_ABANDONED);
+            lane_push(&kept, req);
+            continue;
+        }
+        for (unsigned i = 0; i < req->bufs_used; i++) buf_release(&req->bufs[i]);
+        if (req->op == op_code::detach) stream_detach_dropped(req);
+        request_free(l, req);
+    }
+    s->writes = kept;
+    s->queued_bytes = 0;
+    s->bits &= ~(STREAM_CANCEL_OUT | STREAM_MARKED);
+}
+
+}
+
+// --- the user's calls -----------------------------------------------------------------------------------------------
+
+using namespace mio;
+
+mio_req_t mio_stream_write(mio_stream_t *public_stream, mio_buf_t *bufs, unsigned n, mio_write_cb cb, void *arg) {
+    stream *s = ours<stream>(public_stream);
+    const int error = stream_check_start(s);
+    if (__builtin_expect(error < 0, 0)) return error;
+    if (bufs == nullptr || n == 0 || n > MIO_BUFS_MAX) return MIO_EINVAL;
+    size_t total = 0;
+    for (unsigned i = 0; i < n; i++) {
+        if ((bufs[i].base == nullptr && bufs[i].len != 0) || bufs[i].len > MIO_BUF_SIZE_MAX) return MIO_EINVAL;
+        total += bufs[i].len;
+    }
+    if (total == 0) return MIO_EINVAL;
+    loop *l = s->on;
+    if (__builtin_expect((s->bits & (STREAM_BROKEN | STREAM_SHUT | STREAM_DETACHING)) != 0, 0))
+        return (s->bits & STREAM_DETACHING) != 0 ? MIO_EBUSY : MIO_EPIPE;
+    const size_t most = s->extra != nullptr && s->extra->queue_max != 0 ? s->extra->queue_max : l->options.write_queue_max;
+    if (total > most || s->queued_bytes > most - total) return MIO_ENOBUFS;
+    lane_request *req = request_create(l, s, op_code::write, n);
+    if (__builtin_expect(req == nullptr, 0)) return MIO_ENOMEM;
+    req->cb = reinterpret_cast<void (*)()>(cb);
+    req->arg = arg;
+    req->total = static_cast<int64_t>(total);
+    for (unsigned i = 0; i < n; i++) {
+        req->bufs[i] = bufs[i];
+        bufs[i] = mio_buf_t();
+    }
+    if (__builtin_expect((s->bits & STREAM_TIMED) != 0, 0) && lane_empty(&s->writes)) stream_touch(l, s, 1);
+    lane_push(&s->writes, req);
+    s->queued_bytes += total;
+    if (s->out.state == request_state::free && (s->bits & STREAM_CONNECTING) == 0) stream_update_write(s);
+    if (__builtin_expect(s->queued_bytes > mark_high(s), 0)) stream_marks(l, s);
+    return request_id(req);
+}
+
+int64_t mio_stream_try_write(mio_stream_t *public_stream, const void *ptr, size_t len) {
+    stream *s = ours<stream>(public_stream);
+    const int error = stream_check_start(s);
+    if (error < 0) return error;
+    if (ptr == nullptr || len == 0) return MIO_EINVAL;
+    if ((s->bits & (STREAM_BROKEN | STREAM_SHUT)) != 0) return MIO_EPIPE;
+    if (!lane_empty(&s->writes) || s->out.state != request_state::free || (s->bits & STREAM_CONNECTING) != 0)
+        return MIO_EAGAIN;
+    if (s->fd < 0) return MIO_ENOTCONN;
+    loop *l = s->on;
+    if (len > MIO_BUF_SIZE_MAX) len = MIO_BUF_SIZE_MAX;
+    int64_t sent;
+    do sent = l->calls->send(s->fd, ptr, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+    while (sent == MIO_EINTR);
+    if (sent > 0) {
+        l->counters.bytes_written += static_cast<uint64_t>(sent);
+        if ((s->bits & STREAM_TIMED) != 0) stream_touch(l, s, 1);
+    }
+    return sent;
+}
+
+mio_req_t mio_stream_shutdown(mio_stream_t *public_stream, mio_stream_cb cb, void *arg) {
+    stream *s = ours<stream>(public_stream);
+    const int error = stream_check_start(s);
+    if (error < 0) return error;
+    if ((s->bits & STREAM_DETACHING) != 0) return MIO_EBUSY;
+    if ((s->bits & (STREAM_BROKEN | STREAM_SHUT)) != 0) return MIO_EPIPE;
+    lane_request *req = request_create(s->on, s, op_code::shutdown, 0);
+    if (req == nullptr) return MIO_ENOMEM;
+    req->cb = reinterpret_cast<void (*)()>(cb);
+    req->arg = arg;
+    s->bits |= STREAM_SHUT;
+    lane_push(&s->writes, req);
+    if (s->out.state == request_state::free) stream_update_write(s);
+    return request_id(req);
+}
+
+size_t mio_stream_queued_bytes(const mio_stream_t *public_stream) {
+    const stream *s = ours<stream>(public_stream);
+    return stream_check(s) < 0 ? 0 : s->queued_bytes;
+}
+
+int mio_stream_set_watermarks(mio_stream_t *public_stream, size_t low, size_t high, mio_watermark_cb cb, void *arg) {
+    stream *s = ours<stream>(public_stream);
+    const int error = stream_check(s);
+    if (error < 0) return error;
+    if (low > high) return MIO_EINVAL;
+    extension *extra = handle_extend(s);
+    if (extra == nullptr) return MIO_ENOMEM;
+    extra->write_low = low;
+    extra->write_high = high;
+    extra->watermark_cb = reinterpret_cast<void (*)()>(cb);
+    extra->watermark_arg = arg;
+    s->bits = cb != nullptr ? s->bits | STREAM_MARKED : s->bits & ~STREAM_MARKED;
+    stream_marks(s->on, s);
+    return 0;
+}
+
+int mio_stream_set_queue_max(mio_stream_t *public_stream, size_t bytes) {
+    stream *s = ours<stream>(public_stream);
+    const int error = stream_check(s);
+    if (error < 0) return error;
+    extension *extra = handle_extend(s);
+    if (extra == nullptr) return MIO_ENOMEM;
+    extra->queue_max = bytes;
+    return 0;
+}
