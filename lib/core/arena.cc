@@ -36,7 +36,10 @@ static inline unsigned class_of(size_t cap) {
     return c < ARENA_CLASSES ? c : ARENA_CLASSES;
 }
 
-static inline size_t class_size(unsigned c) { return static_cast<size_t>(4 + (c & 3)) << ((c >> 2) + 4); }
+static constexpr size_t class_size(unsigned c) { return static_cast<size_t>(4 + (c & 3)) << ((c >> 2) + 4); }
+
+static constexpr unsigned CLASS_LARGE = 37; // from here on: a mapping each
+static_assert(class_size(CLASS_LARGE - 1) == ARENA_SIZED_MAX && class_size(ARENA_CLASSES - 1) == 4u << 20, "classes");
 
 // ------------------------------------------------------------------------------------------- the arena's life
 
@@ -152,7 +155,7 @@ block *arena_take(arena *a, size_t cap) {
         }
         if (b != nullptr) {
             if (b->kind == block_kind::mapped) a->large_free -= b->owner.cap;
-        } else if (class_size(c) <= ARENA_SIZED_MAX) {
+        } else if (c < CLASS_LARGE) {
             b = block_cut(a, c);
         } else {
             b = block_map(a, class_size(c), block_kind::mapped, c);
@@ -192,18 +195,29 @@ void arena_give_receive(arena *a, block *b) {
 
 // ------------------------------------------------------------------------------------------------ coming home
 
-// A large block: kept while little is kept, or no more than is in use.
+// A large block that nobody wants now goes back to the system: of another class than spared if there is one.
+static void large_drop(arena *a, unsigned spared) {
+    unsigned c = ARENA_CLASSES - 1;
+    while (c >= CLASS_LARGE && (a->free_blocks[c] == nullptr || c == spared)) c--;
+    if (c < CLASS_LARGE) c = spared;
+    block *b = free_pop(a, c);
+    mio_assert(b != nullptr && b->kind == block_kind::mapped);
+    a->large_free -= b->owner.cap;
+    block_unmap_now(a, b);
+}
+
 static void large_home(arena *a, block *b) {
-    const size_t cap = b->owner.cap;
-    a->large_out -= cap;
-    const size_t keep = a->large_out > ARENA_KEPT_BYTES ? a->large_out : ARENA_KEPT_BYTES;
-    if (b->size_class == ARENA_CLASSES || a->large_free + cap > keep) {
+    a->large_out -= b->owner.cap;
+    const unsigned c = b->size_class;
+    if (c == ARENA_CLASSES) {
         block_unmap_now(a, b);
-        return;
+    } else {
+        b->next = a->free_blocks[c];
+        a->free_blocks[c] = b;
+        a->large_free += b->owner.cap;
     }
-    a->large_free += cap;
-    b->next = a->free_blocks[b->size_class];
-    a->free_blocks[b->size_class] = b;
+    const size_t keep = a->large_out > ARENA_KEPT_BYTES ? a->large_out : ARENA_KEPT_BYTES;
+    while (a->large_free > keep) large_drop(a, c);
 }
 
 // Nothing of it is alive. Owner thread.
