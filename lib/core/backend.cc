@@ -1,0 +1,142 @@
+// The registry: which backends there are, which one a loop gets, and what to say when it gets none. The only file that
+// names backends, and outside lib/base the only one that knows platforms.
+//
+//   options.backend   a name: that one or MIO_ENOTSUP, never silently another.
+//   AUTO              options.sim: the simulated world. Else MIO_BACKEND, if the program has no more rights than its
+//                     user (secure_getenv). Else the world that is the thread's current one. Else the first candidate.
+//
+// It must not know what a backend does; that it works is found out by opening it.
+
+#include "core/backend.h"
+
+#include "backend/sim.h"
+#ifdef __linux__
+#include "backend/epoll.h"
+#endif
+
+#include <mio/error.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+namespace mio {
+
+// In AUTO's order; the simulated world is nobody's second choice, so it comes last.
+static const backend *const candidates[] = {
+#ifdef __linux__
+    &backend_epoll,
+#endif
+    &backend_sim,
+};
+
+static const char *environment_name() {
+#ifdef __linux__
+    const char *name = secure_getenv("MIO_BACKEND");
+#else
+    const char *name = issetugid() != 0 ? nullptr : getenv("MIO_BACKEND");
+#endif
+    return name != nullptr && name[0] != '\0' ? name : nullptr;
+}
+
+static const backend *backend_named(const char *name) {
+    for (const backend *with : candidates)
+        if (strcmp(with->name, name) == 0) return with;
+    return nullptr;
+}
+
+static const backend *backend_of_kind(int kind) {
+    for (const backend *with : candidates)
+        if (with->kind == kind) return with;
+    return nullptr;
+}
+
+static const backend *backend_automatic(const struct mio_sim *world) {
+    if (world != nullptr) return &backend_sim;
+    const char *name = environment_name();
+    if (name != nullptr) return backend_named(name);
+    return sim_current() != nullptr ? &backend_sim : candidates[0];
+}
+
+int backend_choose(loop *l, int wanted, struct mio_sim *world) {
+    mio_assert(l->with == nullptr && l->calls != nullptr);
+    const backend *with = wanted == MIO_BACKEND_AUTO ? backend_automatic(world) : backend_of_kind(wanted);
+    if (with == nullptr) return MIO_ENOTSUP;
+    if (with == &backend_sim) {
+        if (world == nullptr) world = sim_current();
+        if (world == nullptr) return MIO_ENOTSUP;
+    } else if (world != nullptr) {
+        return MIO_EINVAL; // the kernel's descriptors are not of that world
+    }
+    l->with = with;
+    l->world = world;
+    if (with->calls != nullptr) l->calls = with->calls;
+    return 0;
+}
+
+// Want of something that may be given back is told as it is; any other refusal of a kernel means "not here".
+static int open_error(const backend *with, int error) {
+    if (with == &backend_sim) return error;
+    if (error == MIO_EMFILE || error == MIO_ENFILE || error == MIO_ENOMEM || error == MIO_ENOSPC) return error;
+    return MIO_ENOTSUP;
+}
+
+int backend_open(loop *l) {
+    mio_assert(l->with != nullptr && l->backend_state == nullptr);
+    l->backend_state = memory_alloc(&l->mem, l->with->size);
+    if (l->backend_state == nullptr) return MIO_ENOMEM;
+    memset(l->backend_state, 0, l->with->size);
+    const int error = l->with->open(l);
+    if (error >= 0) return 0;
+    memory_release(&l->mem, l->backend_state, l->with->size);
+    l->backend_state = nullptr;
+    return open_error(l->with, error);
+}
+
+void backend_close(loop *l, bool in_child) {
+    mio_assert(l->backend_state != nullptr);
+    l->with->close(l, in_child);
+    memory_release(&l->mem, l->backend_state, l->with->size);
+    l->backend_state = nullptr;
+}
+
+// --- the report -----------------------------------------------------------------------------------------------------
+
+// Makes a small loop and destroys it: what does not work cannot be told in another way.
+static int backend_try(const backend *with) {
+    if (with == &backend_sim) return sim_current() != nullptr ? 0 : MIO_ENOTSUP; // a loop would change that world
+    mio_loop_options_t options = MIO_LOOP_OPTIONS_INIT;
+    options.backend = static_cast<enum mio_backend>(with->kind);
+    options.completions = 64;
+    loop *l;
+    const int error = loop_create(&l, &options, &sys_real);
+    if (error < 0) return error;
+    return mio_loop_destroy(loop_public(l), 0);
+}
+
+static const char *reason_of(const backend *with, int verdict) {
+    if (verdict == 0) return "works";
+    if (with == &backend_sim) return "no simulated world is current on this thread";
+    return verdict == MIO_ENOTSUP ? "the kernel, or a sandbox around this process, refuses it" : mio_error_text(verdict);
+}
+
+static const char *remedy_of(const backend *with, int verdict) {
+    if (verdict == 0) return "";
+    if (with == &backend_sim) return "for tests: mio_sim_create";
+    if (verdict == MIO_EMFILE) return "raise the limit of open files of this process (ulimit -n), or close some";
+    if (verdict == MIO_ENFILE) return "raise the limit of open files of this system (sysctl fs.file-max)";
+    if (verdict == MIO_ENOMEM) return "free some memory";
+    return "let the sandbox allow its system calls";
+}
+
+}
+
+using namespace mio;
+
+int mio_backend_report(mio_backend_report_cb cb, void *arg) {
+    if (cb == nullptr) return MIO_EINVAL;
+    for (const backend *with : candidates) {
+        const int verdict = backend_try(with);
+        cb(with->name, verdict, reason_of(with, verdict), remedy_of(with, verdict), arg);
+    }
+    return 0;
+}
