@@ -207,7 +207,8 @@ $(B)/obj/odr/%.o: $(srcdir)/%.cc $(B)/flags
 	$(Q)$(CXX) $(lib_flags) $(CPPFLAGS) -O0 -flto $(MIO_SANITIZE) $(depend) -c -o $@ $<
 
 # A suite is NAME=COMMAND for tools/run-tests; its last line says how many passed, failed, were skipped.
-tool_names = CC='$(CC)' CXX='$(CXX)' NM='$(NM)' READELF='$(READELF)' PKG_CONFIG='$(PKG_CONFIG)' SANITIZE='$(MIO_SANITIZE)'
+tool_names = CC='$(CC)' CXX='$(CXX)' CXXFLAGS='-std=c++17 -Wall -Wextra -I$(srcdir)/include $(CXXFLAGS)' \
+	LIBS='$(static_library) -pthread $(LIBS)' NM='$(NM)' READELF='$(READELF)' PKG_CONFIG='$(PKG_CONFIG)' SANITIZE='$(MIO_SANITIZE)'
 suite_includes = 'includes=$(srcdir)/tools/check-includes $(srcdir)'
 suite_configure = 'configure=$(srcdir)/tools/check-configure $(srcdir)'
 suite_abi = 'headers=$(srcdir)/tests/abi/headers $(srcdir)' \
