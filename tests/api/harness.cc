@@ -34,6 +34,7 @@ static report *reports;
 static bool simulated;
 static uint64_t seed_first = 1, seed_count = 1, seed_now = 1;
 static int current_test;
+static bool over;
 
 static mio_sim_t *current_world;
 static open_entry open_loops[LOOPS_MAX];
@@ -47,6 +48,7 @@ int test_register(test_case *test) {
 
 bool on_sim() { return simulated; }
 uint64_t seed() { return seed_now; }
+bool is_over() { return over; }
 bool seeded_faults() { return simulated && seed_now % 2 == 0; }
 
 void skip(const char *reason) {
@@ -211,7 +213,9 @@ size_t open_descriptors() {
 
 static void test_run_once(test_case *test) {
     const size_t before = open_descriptors();
+    over = false;
     test->body();
+    over = true;
     for (open_entry &entry : open_loops)
         if (entry.count != nullptr) loop_close(entry.loop);
     if (current_world != nullptr) {

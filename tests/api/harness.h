@@ -117,6 +117,10 @@ mio_buf_t pattern_buf(mio_loop_t *loop, size_t n, uint64_t offset); // from mio_
 mio_buf_t text_buf(mio_loop_t *loop, const char *text);
 const char *text_of(const mio_buf_t *buf);                          // a copy with a NUL, of the last few calls
 
+// The test's function has returned and its loops are being destroyed: what lies behind arg may be gone. The callbacks
+// below do nothing from then on.
+bool is_over();
+
 // What a continuous read got; read_into is its callback.
 struct inbox {
     uint64_t received;

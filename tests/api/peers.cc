@@ -66,7 +66,9 @@ pair connect_narrow_pair(mio_loop_t *loop) { return pair_make(loop, true); }
 
 // --- the README's echo ----------------------------------------------------------------------------------------------
 
-static void echo_closed(mio_handle_t *, void *arg) { static_cast<echo *>(arg)->closed++; }
+static void echo_closed(mio_handle_t *, void *arg) {
+    if (!is_over()) static_cast<echo *>(arg)->closed++;
+}
 
 static void echo_written(mio_stream_t *conn, int status, int64_t, mio_buf_t *, unsigned, void *arg) {
     if (status < 0) mio_handle_close(conn, echo_closed, arg);
@@ -161,6 +163,7 @@ const char *text_of(const mio_buf_t *buf) {
 // --- callbacks ------------------------------------------------------------------------------------------------------
 
 void read_into(mio_stream_t *stream, int64_t n, mio_buf_t *buf, void *arg) {
+    if (is_over()) return;
     inbox *in = static_cast<inbox *>(arg);
     in->calls++;
     ck_assert_int_ne(n, 0);
@@ -186,6 +189,7 @@ static void outcome_text(outcome *told, const mio_buf_t *buf) {
 }
 
 void write_told(mio_stream_t *stream, int status, int64_t sent, mio_buf_t *bufs, unsigned n, void *arg) {
+    if (is_over()) return;
     outcome *told = static_cast<outcome *>(arg);
     told->calls++;
     told->status = status;
@@ -196,6 +200,7 @@ void write_told(mio_stream_t *stream, int status, int64_t sent, mio_buf_t *bufs,
 }
 
 void read_told(mio_stream_t *stream, int64_t n, mio_buf_t *buf, void *arg) {
+    if (is_over()) return;
     outcome *told = static_cast<outcome *>(arg);
     told->calls++;
     told->status = n;
@@ -205,6 +210,7 @@ void read_told(mio_stream_t *stream, int64_t n, mio_buf_t *buf, void *arg) {
 }
 
 void stream_told(mio_stream_t *stream, int status, void *arg) {
+    if (is_over()) return;
     outcome *told = static_cast<outcome *>(arg);
     told->calls++;
     told->status = status;
@@ -212,6 +218,7 @@ void stream_told(mio_stream_t *stream, int status, void *arg) {
 }
 
 void close_told(mio_handle_t *handle, void *arg) {
+    if (is_over()) return;
     outcome *told = static_cast<outcome *>(arg);
     told->calls++;
     if (told->stop) mio_loop_stop(mio_handle_loop(handle));
