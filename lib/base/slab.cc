@@ -5,7 +5,7 @@
 //     word of the object. free_count of them; free_count + live_count is every slot there is.
 //   - A slot's generation changes when it is taken, so all ids of its former object are stale from then on; those of an
 //     object just given back are told by its tag.
-//   - While free_count is at or below the quarantine a chunk is added first. Only when no memory can be had does a slot
+//   - While free_count is at or below the quarantine chunks are added first. Only when no memory can be had does a slot
 //     leave the quarantine early: failing a start would be the worse service.
 //   - Chunks never move and go back only with the slab: a stale index always leads to a readable header.
 #include "base/slab.h"
@@ -134,8 +134,10 @@ static __attribute__((noinline)) bool slab_grow(slab *s) {
 }
 
 void *slab_take(slab *s) {
-    if (__builtin_expect(s->free_count <= s->quarantine, 0)) {
-        if (!slab_grow(s) && s->free_count == 0) return nullptr;
+    while (__builtin_expect(s->free_count <= s->quarantine, 0)) {
+        if (slab_grow(s)) continue;
+        if (s->free_count == 0) return nullptr;
+        break;
     }
     const uint32_t index = s->first_free - 1;
     slab_header *header = slot_at(s, index);
