@@ -134,20 +134,9 @@ void tcp_connect_cancel(stream *s, lane_request *req, int32_t with) {
     carrier_cancel(s->on, &s->out, with);
 }
 
-// What waits behind the connect of a stream that is closing was asked to end; it does, from the turn.
-static void connect_close(loop *l, stream *s) {
-    s->bits &= ~STREAM_CONNECTING;
-    if (lane_empty(&s->writes)) stream_end_step(l, s);
-    else carrier_poke(l, &s->out, op_code::send);
-}
-
 void tcp_connect_done(loop *l, channel *c, const completion *done) {
     auto *s = static_cast<stream *>(c);
     mio_assert((s->bits & STREAM_CONNECTING) != 0 && (done->flags & FINISH_MORE) == 0);
-    if ((s->flags & HANDLE_ABANDONED) != 0) { // its lane was dropped
-        stream_end_step(l, s);
-        return;
-    }
     lane_request *req = connect_request(s);
     lane_pop(&s->writes);
     int status = static_cast<int>(done->result);
@@ -160,10 +149,9 @@ void tcp_connect_done(loop *l, channel *c, const completion *done) {
     if (!silent) {
         const int64_t begun_ns = callback_begin(l, s, "connect");
         cb(theirs<mio_stream_t>(s), status, arg);
-        if (!callback_end(l, s, begun_ns)) return; // its end was settled by the abandon: nothing of it is under way
+        callback_end(l, s, begun_ns); // abandoned or not: what waited behind the connect has an end to come to
     }
-    if (s->state == handle_state::open) stream_connected(s, status);
-    else connect_close(l, s);
+    stream_connected(s, status);
 }
 
 }
