@@ -6,7 +6,10 @@
 #include "core/remote.h"
 #include "support/random.h"
 
+#include <errno.h>
 #include <pthread.h>
+#include <semaphore.h>
+#include <time.h>
 
 using namespace mio;
 
@@ -333,6 +336,57 @@ static void a_release_rings_when_it_is_awaited(void **) {
     world_close();
 }
 
+// A loop that sleeps for want of buffers, and a thread that brings them one by one.
+static sem_t bell_rang, buf_given;
+static mio_buf_t given;
+static void ring_bell(remote *) { sem_post(&bell_rang); }
+
+static void *bring_back(void *rounds) {
+    for (unsigned i = 0; i < *static_cast<unsigned *>(rounds); i++) {
+        while (sem_wait(&buf_given) != 0) {}
+        mio_buf_t buf = given;
+        mio_buf_release(&buf);
+    }
+    return nullptr;
+}
+
+static void no_ring_is_lost(void **) {
+    static backend bell = {};
+    bell.wake = ring_bell;
+    const sys *calls = world_open();
+    loop *l = world_loop(calls);
+    int error = 0;
+    remote *box = remote_open(calls, false, &error);
+    box->with = &bell;
+    sem_init(&bell_rang, 0, 0);
+    sem_init(&buf_given, 0, 0);
+    unsigned rounds = 20000;
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, nullptr, bring_back, &rounds), 0);
+    for (unsigned i = 0; i < rounds; i++) {
+        given = take(l->buffers, 100);
+        sem_post(&buf_given);
+        while (l->buffers->out_bytes != 0) {
+            box->asleep.store(1, std::memory_order_seq_cst); // as in loop_turn
+            if (arena_await(l->buffers, box)) {
+                struct timespec limit;
+                clock_gettime(CLOCK_REALTIME, &limit);
+                limit.tv_sec += 20;
+                while (sem_timedwait(&bell_rang, &limit) != 0)
+                    if (errno == ETIMEDOUT) fail_msg("nobody rang in round %u", i);
+            }
+            box->asleep.store(0, std::memory_order_relaxed);
+            arena_collect(l->buffers);
+        }
+    }
+    assert_int_equal(pthread_join(thread, nullptr), 0);
+    world_end(l);
+    remote_release(box);
+    sem_destroy(&bell_rang);
+    sem_destroy(&buf_given);
+    world_close();
+}
+
 // --- stress ---------------------------------------------------------------------------------------------------------
 //
 // Every buffer carries, in its first 8 bytes, a number that only its taker writes; whoever holds a reference finds it
@@ -431,8 +485,8 @@ static void stress_take(loop *l, held_buf *into, test::random_source *random) {
         into->buf = take(l->buffers, cap);
         into->buf.len = cap;
     } else {
-        char *at;
-        size_t room;
+        char *at = nullptr;
+        size_t room = 0;
         if (!pool_reserve(l, &at, &room)) return;
         block *from;
         uint32_t offset;
@@ -516,6 +570,7 @@ int main() {
         cmocka_unit_test(blocks_outlive_their_loop),
         cmocka_unit_test(an_arena_with_all_at_home_goes_at_once),
         cmocka_unit_test(a_release_rings_when_it_is_awaited),
+        cmocka_unit_test(no_ring_is_lost),
         cmocka_unit_test(any_thread_may_share_and_release_while_loops_go),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
