@@ -23,7 +23,8 @@ inline void *memory_alloc(memory *m, size_t size) {
 inline void *memory_resize(memory *m, void *ptr, size_t old_size, size_t new_size) {
     m->count++;
     if (ptr == nullptr) return m->alloc != nullptr ? m->alloc(m->user, new_size) : m->calls->alloc(new_size);
-    return m->alloc != nullptr ? m->resize(m->user, ptr, old_size, new_size) : m->calls->resize(ptr, old_size, new_size);
+    if (m->alloc != nullptr) return m->resize(m->user, ptr, old_size, new_size);
+    return m->calls->resize(ptr, old_size, new_size);
 }
 
 inline void memory_release(memory *m, void *ptr, size_t size) {
