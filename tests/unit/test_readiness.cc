@@ -1,0 +1,795 @@
+// Readiness over the real epoll: who is tried when, what the kernel's watch list is told, and what is left of a
+// descriptor that is gone.
+#include "fake_loop.h"
+
+#include "backend/epoll.h"
+#include "backend/readiness.h"
+
+#include <pthread.h>
+#include <sys/resource.h>
+
+using namespace mio;
+
+static int loop_open(void **state) {
+    loop *l = fake_loop_prepare(64);
+    l->with = &backend_epoll;
+    l->backend_state = calloc(1, backend_epoll.size);
+    assert_int_equal(backend_epoll.open(l), 0);
+    *state = l;
+    return 0;
+}
+
+static int loop_end(void **state) {
+    auto *l = static_cast<loop *>(*state);
+    backend_epoll.close(l, false);
+    fake_loop_release(l);
+    return 0;
+}
+
+static void submit(loop *l, request *carrier, op_code op) {
+    fake_start(carrier, op);
+    backend_epoll.submit(l, carrier);
+}
+
+static void cancel(loop *l, request *carrier) {
+    backend_epoll.cancel(l, carrier);
+    assert_int_equal(fake_settled(l, carrier), MIO_ECANCELED);
+}
+
+static void poll(loop *l, int timeout_ms) { assert_int_equal(backend_epoll.poll(l, timeout_ms * INT64_C(1000000)), 0); }
+
+// Polls until there are n records, for 2 s at most.
+static void poll_for(loop *l, uint32_t n) {
+    for (int i = 0; i < 200 && fake_done(l) < n; i++) poll(l, 10);
+    assert_int_equal(fake_done(l), n);
+}
+
+static void expect(loop *l, channel *c, int64_t result, uint32_t flags) {
+    const completion done = fake_take(l);
+    assert_true(done.req == &c->in || done.req == &c->out);
+    assert_int_equal(done.result, result);
+    assert_int_equal(done.flags, flags);
+}
+
+static void drop(loop *l, channel *c) {
+    if (c->in.state == request_state::started) cancel(l, &c->in);
+    if (c->out.state == request_state::started) cancel(l, &c->out);
+    backend_epoll.forget(l, c);
+    channel_drop(c);
+}
+
+static channel *open_tcp(int *peer) {
+    int ends[2];
+    tcp_pair(ends);
+    *peer = ends[1];
+    return channel_make(ends[0], CHANNEL_TCP);
+}
+
+static channel *open_unix(int *peer, uint16_t flags) {
+    int ends[2];
+    unix_pair(ends);
+    *peer = ends[1];
+    return channel_make(ends[0], flags);
+}
+
+static unsigned calls(scripted_call call) { return script[call].count; }
+
+// --- the hot path, counted exactly ----------------------------------------------------------------------------------
+
+static void echo(loop *l, channel *c, int peer, unsigned expected_recv, unsigned expected_recvmsg) {
+    char byte[1] = {'x'};
+    submit(l, &c->in, op_code::receive);
+    lane_add(&c->writes, op_code::write, byte, 1, 1);
+    const unsigned registered = calls(CALL_CTL);
+    assert_int_equal(registered, 2); // the wake descriptor, this one
+    for (int i = 0; i < 1000; i++) {
+        assert_int_equal(write(peer, "x", 1), 1);
+        poll_for(l, 1);
+        expect(l, c, 1, FINISH_MORE);
+        submit(l, &c->out, op_code::send); // tried at once
+        expect(l, c, 1, 0);
+        assert_int_equal(read(peer, byte, 1), 1);
+    }
+    assert_int_equal(calls(CALL_CTL), registered);
+    assert_int_equal(calls(CALL_SEND), 1000);
+    assert_int_equal(calls(CALL_RECV), expected_recv);
+    assert_int_equal(calls(CALL_RECVMSG), expected_recvmsg);
+}
+
+static void test_echo_tcp(void **state) {
+    auto *l = static_cast<loop *>(*state);
+    int peer;
+    channel *c = open_tcp(&peer);
+    echo(l, c, peer, 1000, 0);
+    assert_int_equal(l->counters.backend_calls, calls(CALL_CTL) + calls(CALL_WAIT) + 2000);
+    assert_true(calls(CALL_WAIT) <= 1100); // one for each, but for those that came late
+    drop(l, c);
+    close(peer);
+}
+
+static void test_echo_unix(void **state) {
+    auto *l = static_cast<loop *>(*state);
+    int peer;
+    channel *c = open_unix(&peer, CHANNEL_UNIX);
+    echo(l, c, peer, 0, 1000);
+    assert_int_equal(calls(CALL_WAIT), 1000); // no wake-up because the peer has read
+    drop(l, c);
+    close(peer);
+}
+
+static void test_echo_unknown(void **state) {
+    auto *l = static_cast<loop *>(*state);
+    int peer;
+    channel *c = open_unix(&peer, 0);
+    echo(l, c, peer, 1000, 0); // a look for more is made when the next byte is there already
+    drop(l, c);
+    close(peer);
+}
+
+// --- waiting to send ------------------------------------------------------------------------------------------------
+
+static void fill_and_wait(loop *l, channel *c, int peer, unsigned expected_ctl) {
+    static char big[1 << 20];
+    const int size = 4096;
+    setsockopt(c->fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+    lane_add(&c->writes, op_code::write, big, sizeof big, sizeof big);
+    int64_t sent = 0;
+    int waited = 0;
+    while (sent < static_cast<int64_t>(sizeof big)) {
+        lane_head(&c->writes)->moved = sent;
+        submit(l, &c->out, op_code::send);
+        while (fake_done(l) == 0) { // EAGAIN: nothing until the peer reads
+            waited++;
+            char scratch[65536];
+            poll(l, 0);
+            if (fake_done(l) > 0) break;
+            const ssize_t n = recv(peer, scratch, sizeof scratch, MSG_DONTWAIT);
+            assert_true(n > 0 || errno == EAGAIN);
+            poll(l, 10);
+        }
+        const completion done = fake_take(l);
+        assert_int_equal(done.flags, 0);
+        assert_true(done.result > 0);
+        sent += done.result;
+    }
+    assert_true(waited > 2);
+    assert_int_equal(calls(CALL_CTL), expected_ctl);
+}
+
+static void test_full_socket_tcp(void **state) {
+    auto *l = static_cast<loop *>(*state);
+    int peer;
+    channel *c = open_tcp(&peer);
+    fill_and_wait(l, c, peer, 2);
+    drop(l, c);
+    close(peer);
+}
+
+static void test_full_socket_unix_is_watched_from_then_on(void **state) {
+    auto *l = static_cast<loop *>(*state);
+    int peer;
+    channel *c = open_unix(&peer, CHANNEL_UNIX);
+    fill_and_wait(l, c, peer, 3);
+    assert_true((last_interest & EPOLLOUT) != 0);
+    // Nobody sends any more: the peer's reads wake in vain for a while, then not at all.
+    submit(l, &c->in, op_code::receive);
+    char byte = 'x';
+    char scratch[65536];
+    while (recv(peer, scratch, sizeof scratch, MSG_DONTWAIT) > 0) {}
+    const unsigned before = events_seen;
+    for (int i = 0; i < 1000; i++) {
+        assert_int_equal(send(c->fd, &byte, 1, MSG_DONTWAIT) == 1 || errno == EAGAIN, 1);
+        assert_int_equal(read(peer, &byte, 1), 1);
+        poll(l, 0);
+    }
+    assert_true(events_seen - before <= 20);
+    assert_int_equal(calls(CALL_CTL), 4);
+    drop(l, c);
+    close(peer);
+}
+
+static void test_no_watch_no_wait(void **state) {
+    auto *l = static_cast<loop *>(*state);
+    int peer;
+    channel *c = open_unix(&peer, CHANNEL_UNIX);
+    char byte = 'x';
+    lane_add(&c->writes, op_code::write, &byte, 1, 1);
+    plan(CALL_SEND, -EAGAIN);
+    plan(CALL_CTL, 0); // the registration
+    plan(CALL_CTL, -ENOMEM);
+    submit(l, &c->out, op_code::send);
+    assert_int_equal(fake_settled(l, &c->out), MIO_ENOMEM);
+    drop(l, c);
+    close(peer);
+}
+
+// --- bytes that no edge tells of ------------------------------------------------------------------------------------
+
+// A read stops at the out-of-band mark, with bytes left behind it.
+static void test_out_of_band_mark(void **state) {
+    auto *l = static_cast<loop *>(*state);
+    int peer;
+    channel *c = open_tcp(&peer);
+    submit(l, &c->in, op_code::receive);
+    assert_int_equal(send(peer, "ab", 2, 0), 2);
+    assert_int_equal(send(peer, "!", 1, MSG_OOB), 1);
+    assert_int_equal(send(peer, "cde", 3, 0), 3);
+    usleep(20000);
+    poll(l, 100);
+    poll(l, 0);
+    poll(l, 0);
+    assert_int_equal(fake_done(l), 2);
+    expect(l, c, 2, FINISH_MORE);
+    expect(l, c, 3, FINISH_MORE);
+    assert_memory_equal(pool_memory, "cde", 3);
+    drop(l, c);
+    close(peer);
+}
+
+static void test_reset_and_data_before_it(void **state) {
+    auto *l = static_cast<loop *>(*state);
+    int peer;
+    channel *c = open_tcp(&peer);
+    submit(l, &c->in, op_code::receive);
+    assert_int_equal(write(peer, "bye", 3), 3);
+    shutdown(peer, SHUT_WR);
+    poll_for(l, 2);
+    expect(l, c, 3, FINISH_MORE);
+    expect(l, c, 0, 0);
+    submit(l, &c->in, op_code::receive); // the end stays there
+    poll_for(l, 1);
+    expect(l, c, 0, 0);
+    drop(l, c);
+    close(peer);
+}
+
+// --- a stream nobody reads ------------------------------------------------------------------------------------------
+
+static void unread_stream(loop *l, channel *c, int peer) {
+    submit(l, &c->in, op_code::receive);
+    cancel(l, &c->in);
+    const unsigned before = events_seen;
+    for (int i = 0; i < 1000; i++) {
+        assert_int_equal(send(peer, "x", 1, MSG_DONTWAIT), 1);
+        poll(l, 0);
+    }
+    usleep(1000);
+    poll(l, 0);
+    assert_true(events_seen - before <= 20);
+    assert_int_equal(fake_done(l), 0);
+    assert_int_equal(calls(CALL_CTL), 3);
+    assert_true((last_interest & EPOLLIN) == 0);
+
+    submit(l, &c->in, op_code::receive);
+    assert_int_equal(calls(CALL_CTL), 4);
+    int64_t total = 0;
+    for (int i = 0; i < 2000 && total < 1000; i++) {
+        poll(l, 10);
+        while (fake_done(l) > 0) total += fake_take(l).result;
+    }
+    assert_int_equal(total, 1000);
+    assert_int_equal(send(peer, "x", 1, 0), 1); // and it is watched again
+    poll_for(l, 1);
+    expect(l, c, 1, FINISH_MORE);
+    drop(l, c);
+    close(peer);
+}
+
+static void test_unread_tcp(void **state) {
+    auto *l = static_cast<loop *>(*state);
+    int peer;
+    channel *c = open_tcp(&peer);
+    const int on = 1;
+    setsockopt(peer, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    unread_stream(l, c, peer);
+}
+
+static void test_unread_unix(void **state) {
+    auto *l = static_cast<loop *>(*state);
+    int peer;
+    channel *c = open_unix(&peer, CHANNEL_UNIX);
+    const int size = 4 << 20; // each packet counts with its header
+    setsockopt(peer, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof size);
+    unread_stream(l, c, peer);
+}
+
+static void test_end_of_an_unread_stream_is_kept(void **state) {
+    auto *l = static_cast<loop *>(*state);
+    for (int reset = 0; reset < 2; reset++) {
+        int peer;
+        channel *c = open_tcp(&peer);
+        submit(l, &c->in, op_code::receive);
+        cancel(l, &c->in);
+        for (int i = 0; i < 40; i++) { // until it is not watched any more
+            assert_int_equal(write(peer, "x", 1), 1);
+            usleep(300);
+            poll(l, 0);
+        }
+        if (reset != 0) {
+            const struct linger now = {1, 0};
+            setsockopt(peer, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+        }
+        close(peer);
+        for (int i = 0; i < 5; i++) poll(l, 1);
+        assert_int_equal(fake_done(l), 0);
+        submit(l, &c->in, op_code::receive);
+        int64_t total = 0;
+        while (c->in.state == request_state::started) {
+            poll(l, 10);
+            if (fake_done(l) > 1) total += fake_take(l).result;
+        }
+        while (fake_done(l) > 1) total += fake_take(l).result;
+        assert_true(reset != 0 ? total <= 40 : total == 40); // a reset may overtake bytes
+        expect(l, c, reset != 0 ? MIO_ECONNRESET : 0, 0);
+        drop(l, c);
+    }
+}
+
+static void test_masking_may_fail(void **state) {
+    auto *l = static_cast<loop *>(*state);
+    int peer;
+    channel *c = open_unix(&peer, CHANNEL_UNIX);
+    submit(l, &c->in, op_code::receive);
+    cancel(l, &c->in);
+    for (int i = 0; i < 2; i++) plan(CALL_CTL, -ENOMEM); // two refusals: 32 events more
+    for (int i = 0; i < 100; i++) {
+        assert_int_equal(write(peer, "x", 1), 1);
+        poll(l, 0);
+    }
+    assert_int_equal(events_seen, 48);
+    plan(CALL_CTL, -ENOMEM);
+    submit(l, &c->in, op_code::receive); // cannot be watched: told, not lost
+    assert_int_equal(fake_settled(l, &c->in), MIO_ENOMEM);
+    submit(l, &c->in, op_code::receive);
+    poll_for(l, 1);
+    expect(l, c, 100, FINISH_MORE);
+    drop(l, c);
+    close(peer);
+}
+
+// --- descriptors that are gone --------------------------------------------------------------------------------------
+
+// The number is somebody else's while the first one's news is still on the list, and while the kernel still tells of it.
+static void test_number_reused(void **state) {
+    auto *l = static_cast<loop *>(*state);
+    int peer, peer2;
+    channel *c = open_tcp(&peer);
+    submit(l, &c->in, op_code::receive);
+    fake_pool(l, 2, false); // stays on the list
+    assert_int_equal(write(peer, "1234", 4), 4);
+    poll_for(l, 1);
+    expect(l, c, 2, FINISH_MORE);
+    const int fd = c->fd;
+    const uint64_t stale = static_cast<uint64_t>(
+        readiness_entry(readiness_of(l), static_cast<uint32_t>(fd))->tag / ENTRY_GENERATION) << 32 | static_cast<uint32_t>(fd);
+    const int kept = dup(fd);
+    drop(l, c);
+
+    channel *second = open_tcp(&peer2);
+    if (second->fd != fd) {
+        assert_int_equal(dup2(second->fd, fd), fd);
+        fcntl(fd, F_SETFD, FD_CLOEXEC);
+        close(second->fd);
+        second->fd = fd;
+    }
+    submit(l, &second->in, op_code::receive);
+    false_events[0].events = EPOLLIN | EPOLLHUP;
+    false_events[0].data.u64 = stale;
+    false_event_count = 1;
+    const unsigned before = calls(CALL_RECV);
+    for (int i = 0; i < 3; i++) poll(l, 1);
+    assert_int_equal(calls(CALL_RECV), before); // nothing was tried for it
+    assert_int_equal(fake_done(l), 0);
+    assert_int_equal(write(peer2, "x", 1), 1);
+    poll_for(l, 1);
+    expect(l, second, 1, FINISH_MORE);
+    drop(l, second);
+    close(kept);
+    close(peer);
+    close(peer2);
+}
+
+static void test_duplicate_keeps_the_file_alive(void **state) {
+    auto *l = static_cast<loop *>(*state);
+    int peer;
+    channel *c = open_tcp(&peer);
+    submit(l, &c->in, op_code::receive);
+    const int kept = dup(c->fd);
+    drop(l, c);
+    assert_int_equal(write(peer, "x", 1), 1);
+    usleep(2000);
+    const unsigned before = events_seen;
+    poll(l, 5);
+    assert_int_equal(events_seen, before);
+    assert_int_equal(fake_done(l), 0);
+    close(kept);
+    close(peer);
+}
+
+static void test_removal_may_fail(void **state) {
+    auto *l = static_cast<loop *>(*state);
+    int peer;
+    channel *c = open_tcp(&peer);
+    submit(l, &c->in, op_code::receive);
+    const int kept = dup(c->fd);
+    plan(CALL_CTL, -EIO);
+    drop(l, c);
+    assert_int_equal(write(peer, "x", 1), 1);
+    poll(l, 100);
+    poll(l, 0);
+    assert_int_equal(events_seen, 1); // it was told, and nobody believed it
+    assert_int_equal(fake_done(l), 0);
+    close(kept);
+    close(peer);
+}
+
+static void test_forget_of_strangers(void **state) {
+    auto *l = static_cast<loop *>(*state);
+    channel *none = channel_make(-1, 0);
+    channel *far = channel_make(100000, 0);
+    const unsigned before = calls(CALL_CTL);
+    backend_epoll.forget(l, none);
+    backend_epoll.forget(l, far);
+    assert_int_equal(calls(CALL_CTL), before);
+    far->fd = -1;
+    channel_drop(none);
+    channel_drop(far);
+}
+
+static void test_cancel_while_listed(void **state) {
+    auto *l = static_cast<loop *>(*state);
+    int peer;
+    channel *c = open_tcp(&peer);
+    fake_pool(l, 2, false);
+    submit(l, &c->in, op_code::receive);
+    assert_int_equal(write(peer, "1234", 4), 4);
+    poll_for(l, 1);
+    expect(l, c, 2, FINISH_MORE);
+    cancel(l, &c->in);
+    for (int i = 0; i < 3; i++) poll(l, 1);
+    assert_int_equal(fake_done(l), 0);
+    submit(l, &c->in, op_code::receive);
+    poll_for(l, 1);
+    expect(l, c, 2, FINISH_MORE);
+    drop(l, c);
+    close(peer);
+}
+
+// --- order and fairness ---------------------------------------------------------------------------------------------
+
+constexpr unsigned MANY = 100;
+
+static void test_a_full_ring_loses_nothing(void **state) {
+    auto *l = static_cast<loop *>(*state);
+    channel *all[MANY];
+    int peers[MANY];
+    for (unsigned i = 0; i < MANY; i++) {
+        all[i] = open_unix(&peers[i], CHANNEL_UNIX);
+        submit(l, &all[i]->in, op_code::receive);
+    }
+    for (unsigned i = 0; i < MANY; i++) assert_int_equal(write(peers[i], "x", 1), 1);
+    poll(l, 0);
+    assert_int_equal(fake_done(l), 64);
+    poll(l, 1000); // full: comes back at once
+    assert_int_equal(fake_done(l), 64);
+    for (unsigned i = 0; i < 64; i++) expect(l, all[i], 1, FINISH_MORE); // in the order of arrival
+    assert_int_equal(calls(CALL_WAIT), 1);
+    poll(l, 1000); // the rest, without asking the kernel
+    assert_int_equal(fake_done(l), MANY - 64);
+    assert_int_equal(calls(CALL_WAIT), 1);
+    for (unsigned i = 64; i < MANY; i++) expect(l, all[i], 1, FINISH_MORE);
+
+    // A send that finds no room for its record waits its turn.
+    char byte = 'x';
+    l->done_tail = l->done_head + 64;
+    lane_add(&all[0]->writes, op_code::write, &byte, 1, 1);
+    submit(l, &all[0]->out, op_code::send);
+    assert_int_equal(calls(CALL_SEND), 0);
+    l->done_head = l->done_tail;
+    poll(l, 1000);
+    expect(l, all[0], 1, 0);
+    for (unsigned i = 0; i < MANY; i++) {
+        drop(l, all[i]);
+        close(peers[i]);
+    }
+}
+
+// One that floods and others that whisper: each gets one attempt per round.
+static void test_nobody_starves(void **state) {
+    auto *l = static_cast<loop *>(*state);
+    static char flood[100000];
+    channel *all[4];
+    int peers[4];
+    fake_pool(l, 100, false);
+    for (int i = 0; i < 4; i++) {
+        all[i] = open_unix(&peers[i], CHANNEL_UNIX);
+        submit(l, &all[i]->in, op_code::receive);
+    }
+    assert_int_equal(send(peers[0], flood, sizeof flood, 0), sizeof flood);
+    for (int round = 0; round < 50; round++) {
+        for (int i = 1; i < 4; i++) assert_int_equal(write(peers[i], "x", 1), 1);
+        poll(l, 0);
+        assert_int_equal(fake_done(l), 4);
+        int got[4] = {0, 0, 0, 0};
+        while (fake_done(l) > 0) {
+            const completion done = fake_take(l);
+            for (int i = 0; i < 4; i++) got[i] += done.req == &all[i]->in;
+        }
+        for (int n : got) assert_int_equal(n, 1);
+    }
+    for (int i = 0; i < 4; i++) {
+        drop(l, all[i]);
+        close(peers[i]);
+    }
+}
+
+// About one block per poll, then callbacks; between the parts of a round the kernel is not asked, after it is.
+static void test_a_poll_takes_one_block(void **state) {
+    auto *l = static_cast<loop *>(*state);
+    static char bytes[16384];
+    channel *all[10];
+    int peers[10];
+    fake_pool(l, sizeof bytes, false);
+    for (int i = 0; i < 10; i++) {
+        all[i] = open_unix(&peers[i], CHANNEL_UNIX);
+        submit(l, &all[i]->in, op_code::receive);
+        assert_int_equal(write(peers[i], bytes, sizeof bytes), sizeof bytes);
+    }
+    int next = 0;
+    static const uint32_t expected[] = {4, 4, 2};
+    for (uint32_t records : expected) {
+        poll(l, 0);
+        assert_int_equal(fake_done(l), records);
+        while (fake_done(l) > 0) expect(l, all[next++], sizeof bytes, FINISH_MORE);
+    }
+    assert_int_equal(calls(CALL_WAIT), 1);
+    poll(l, 0); // a full read may not have been the last: all are tried again
+    assert_int_equal(calls(CALL_WAIT), 2);
+    assert_int_equal(calls(CALL_RECVMSG), 20);
+    assert_int_equal(fake_done(l), 0);
+    for (int i = 0; i < 10; i++) {
+        drop(l, all[i]);
+        close(peers[i]);
+    }
+}
+
+static void test_a_dry_pool_is_tried_again(void **state) {
+    auto *l = static_cast<loop *>(*state);
+    int peer;
+    channel *c = open_tcp(&peer);
+    submit(l, &c->in, op_code::receive);
+    fake_pool(l, sizeof pool_memory, true);
+    assert_int_equal(write(peer, "x", 1), 1);
+    poll_for(l, 1);
+    expect(l, c, MIO_ENOBUFS, 0);
+    poll(l, 1);
+    assert_int_equal(fake_done(l), 0);
+    fake_pool(l, sizeof pool_memory, false);
+    submit(l, &c->in, op_code::receive);
+    poll_for(l, 1);
+    expect(l, c, 1, FINISH_MORE);
+    drop(l, c);
+    close(peer);
+}
+
+// --- listeners, connects --------------------------------------------------------------------------------------------
+
+static void test_accept_with_no_descriptors_left(void **state) {
+    auto *l = static_cast<loop *>(*state);
+    channel *c = channel_make(listen_loopback(SOCK_NONBLOCK), CHANNEL_TCP);
+    submit(l, &c->in, op_code::accept);
+    const int client = connect_loopback();
+    struct rlimit limit, none;
+    getrlimit(RLIMIT_NOFILE, &limit);
+    none = limit;
+    none.rlim_cur = 3;
+    setrlimit(RLIMIT_NOFILE, &none);
+    poll_for(l, 1);
+    setrlimit(RLIMIT_NOFILE, &limit);
+    expect(l, c, MIO_EMFILE, 0);
+    poll(l, 1); // no spin while nobody accepts
+    assert_int_equal(fake_done(l), 0);
+    submit(l, &c->in, op_code::accept);
+    poll_for(l, 1);
+    const completion done = fake_take(l);
+    assert_int_equal(done.flags, FINISH_MORE);
+    close(static_cast<int>(done.result));
+    close(client);
+    drop(l, c);
+}
+
+static void test_connect_and_talk(void **state) {
+    auto *l = static_cast<loop *>(*state);
+    const int listener = listen_loopback(0);
+    channel *c = channel_make(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), CHANNEL_TCP);
+    submit(l, &c->out, op_code::connect);
+    poll_for(l, 1);
+    expect(l, c, 0, 0);
+    const int peer = accept(listener, nullptr, nullptr);
+    char byte = 'x';
+    lane_add(&c->writes, op_code::write, &byte, 1, 1);
+    submit(l, &c->in, op_code::receive);
+    submit(l, &c->out, op_code::send);
+    expect(l, c, 1, 0);
+    assert_int_equal(write(peer, "yz", 2), 2);
+    poll_for(l, 1);
+    expect(l, c, 2, FINISH_MORE);
+    drop(l, c);
+    close(peer);
+    close(listener);
+}
+
+static void test_connect_refused_and_cancelled(void **state) {
+    auto *l = static_cast<loop *>(*state);
+    close(listen_loopback(0));
+    channel *c = channel_make(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), CHANNEL_TCP);
+    submit(l, &c->out, op_code::connect);
+    if (queue_empty(l->settled)) {
+        poll_for(l, 1);
+        expect(l, c, MIO_ECONNREFUSED, 0);
+    } else {
+        assert_int_equal(fake_settled(l, &c->out), MIO_ECONNREFUSED);
+    }
+    drop(l, c);
+
+    c = channel_make(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), CHANNEL_TCP);
+    plan(CALL_CONNECT, -EINPROGRESS); // a black hole
+    submit(l, &c->out, op_code::connect);
+    cancel(l, &c->out);
+    drop(l, c);
+}
+
+// --- what the kernel may refuse -------------------------------------------------------------------------------------
+
+static void test_registration_refused(void **state) {
+    auto *l = static_cast<loop *>(*state);
+    int peer;
+    channel *c = open_tcp(&peer);
+    plan(CALL_CTL, -ENOSPC);
+    submit(l, &c->in, op_code::receive);
+    assert_int_equal(fake_settled(l, &c->in), MIO_ENOSPC);
+    submit(l, &c->in, op_code::receive); // the next one may be luckier
+    assert_int_equal(write(peer, "x", 1), 1);
+    poll_for(l, 1);
+    expect(l, c, 1, FINISH_MORE);
+    drop(l, c);
+    close(peer);
+}
+
+static void test_no_memory_for_the_table(void **state) {
+    auto *l = static_cast<loop *>(*state);
+    int peer;
+    channel *c = open_tcp(&peer);
+    const int far = fcntl(c->fd, F_DUPFD_CLOEXEC, 2000);
+    assert_true(far >= 2000);
+    close(c->fd);
+    c->fd = far;
+    plan(CALL_ALLOC, -1); // the list of chunks
+    submit(l, &c->in, op_code::receive);
+    assert_int_equal(fake_settled(l, &c->in), MIO_ENOMEM);
+    plan(CALL_ALLOC, 0);
+    plan(CALL_ALLOC, -1); // a chunk
+    submit(l, &c->in, op_code::receive);
+    assert_int_equal(fake_settled(l, &c->in), MIO_ENOMEM);
+    submit(l, &c->in, op_code::receive);
+    assert_int_equal(write(peer, "x", 1), 1);
+    poll_for(l, 1);
+    expect(l, c, 1, FINISH_MORE);
+    drop(l, c);
+    close(peer);
+}
+
+static void test_waiting_interrupted_and_failing(void **state) {
+    auto *l = static_cast<loop *>(*state);
+    plan(CALL_WAIT, -EINTR);
+    plan(CALL_WAIT, -EBADF);
+    assert_int_equal(backend_epoll.poll(l, -1), 0);
+    assert_int_equal(backend_epoll.poll(l, -1), MIO_EBADF);
+}
+
+static void test_open_leaves_nothing_behind(void **) {
+    const int before = count_descriptors();
+    for (int step = 0; step < 3; step++) {
+        loop *l = fake_loop_prepare(64);
+        l->backend_state = calloc(1, backend_epoll.size);
+        int expected = MIO_ENOMEM;
+        if (step == 0) plan(CALL_CTL, -ENOMEM);
+        if (step == 1) plan(CALL_ALLOC, -1);
+        if (step == 2) {
+            plan(CALL_ALLOC, 0);
+            plan(CALL_ALLOC, -1);
+        }
+        assert_int_equal(backend_epoll.open(l), expected);
+        fake_loop_release(l);
+    }
+    assert_int_equal(count_descriptors(), before);
+}
+
+// --- wake, close ----------------------------------------------------------------------------------------------------
+
+static void *wake_later(void *arg) {
+    auto *l = static_cast<loop *>(arg);
+    usleep(20000);
+    backend_epoll.wake(l->box);
+    return nullptr;
+}
+
+static void test_wake_ends_the_wait_each_time(void **state) {
+    auto *l = static_cast<loop *>(*state);
+    for (int i = 0; i < 5; i++) {
+        pthread_t thread;
+        assert_int_equal(pthread_create(&thread, nullptr, wake_later, l), 0);
+        const int64_t begun_ns = sys_real.monotonic_ns();
+        assert_int_equal(backend_epoll.poll(l, -1), 0);
+        assert_true(sys_real.monotonic_ns() - begun_ns >= 10 * 1000000);
+        pthread_join(thread, nullptr);
+    }
+    plan(CALL_WRITE, -EINTR);
+    backend_epoll.wake(l->box);
+    plan(CALL_WRITE, -EAGAIN);
+    backend_epoll.wake(l->box);
+    assert_int_equal(backend_epoll.poll(l, -1), 0);
+    const int64_t begun_ns = sys_real.monotonic_ns();
+    poll(l, 30); // one edge was one wake
+    assert_true(sys_real.monotonic_ns() - begun_ns >= 25 * 1000000);
+    assert_true(backend_epoll.now(l) >= begun_ns);
+}
+
+static void test_close_in_a_child_touches_memory_only(void **) {
+    const int before = count_descriptors();
+    loop *l = fake_loop_prepare(64);
+    l->backend_state = calloc(1, backend_epoll.size);
+    assert_int_equal(backend_epoll.open(l), 0);
+    const int open = count_descriptors();
+    const unsigned ctl = calls(CALL_CTL);
+    backend_epoll.close(l, true);
+    assert_int_equal(count_descriptors(), open);
+    assert_int_equal(calls(CALL_CTL), ctl);
+    fake_loop_release(l);
+    for (int fd = 3; fd < 1000 && count_descriptors() > before; fd++) {
+        char path[64], target[64];
+        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+        const ssize_t n = readlink(path, target, sizeof target - 1);
+        if (n <= 0) continue;
+        target[n] = '\0';
+        if (strstr(target, "eventpoll") != nullptr) close(fd);
+    }
+    assert_int_equal(count_descriptors(), before);
+}
+
+int main() {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, loop_open, loop_end)
+    const struct CMUnitTest tests[] = {
+        TEST(test_echo_tcp),
+        TEST(test_echo_unix),
+        TEST(test_echo_unknown),
+        TEST(test_full_socket_tcp),
+        TEST(test_full_socket_unix_is_watched_from_then_on),
+        TEST(test_no_watch_no_wait),
+        TEST(test_out_of_band_mark),
+        TEST(test_reset_and_data_before_it),
+        TEST(test_unread_tcp),
+        TEST(test_unread_unix),
+        TEST(test_end_of_an_unread_stream_is_kept),
+        TEST(test_masking_may_fail),
+        TEST(test_number_reused),
+        TEST(test_duplicate_keeps_the_file_alive),
+        TEST(test_removal_may_fail),
+        TEST(test_forget_of_strangers),
+        TEST(test_cancel_while_listed),
+        TEST(test_a_full_ring_loses_nothing),
+        TEST(test_nobody_starves),
+        TEST(test_a_poll_takes_one_block),
+        TEST(test_a_dry_pool_is_tried_again),
+        TEST(test_accept_with_no_descriptors_left),
+        TEST(test_connect_and_talk),
+        TEST(test_connect_refused_and_cancelled),
+        TEST(test_registration_refused),
+        TEST(test_no_memory_for_the_table),
+        TEST(test_waiting_interrupted_and_failing),
+        cmocka_unit_test(test_open_leaves_nothing_behind),
+        TEST(test_wake_ends_the_wait_each_time),
+        cmocka_unit_test(test_close_in_a_child_touches_memory_only),
+    };
+    return cmocka_run_group_tests(tests, nullptr, nullptr);
+}
