@@ -46,6 +46,7 @@ static inline bool turn_work_queued(const loop *l) {
 static int64_t turn_poll_timeout(loop *l, int64_t limit_ns) {
     if (turn_work_queued(l) || l->hooks_active[MIO_HOOK_IDLE] != 0) return 0;
     if (!queue_empty(l->starved) && pool_has_room(l)) return 0;
+    if (!loop_alive(l)) return 0; // the last of it ended in this turn's timers or hooks: nothing will come
     if (l->wheel.armed == 0 && link_alone(&l->due)) return limit_ns;
     const int64_t next_ns = loop_next_timer_ns(l);
     const int64_t now_ns = l->with->now(l);
