@@ -212,7 +212,8 @@ void stream_write_request_cancel(loop *l, stream *s, lane_request *req, int32_t 
         tcp_connect_cancel(s, req, with);
         return;
     }
-    if (s->out.state == request_state::started || s->out.state == request_state::done) {
+    const bool connecting = (s->bits & STREAM_CONNECTING) != 0; // then the carrier's end would be the connection's
+    if (!connecting && (s->out.state == request_state::started || s->out.state == request_state::done)) {
         // Its bytes may be in the kernel's hands: it ends when the carrier has.
         req->result = with;
         req->flags = static_cast<uint16_t>(req->flags | REQUEST_CANCEL);
