@@ -54,6 +54,7 @@ static int serve(const char *port_text) {
     const int status = mio_tcp_listen(loop, "127.0.0.1", port, nullptr, on_accept, nullptr, &listener);
     if (status < 0) {
         fprintf(stderr, "chat: cannot listen on port '%s': %s\n", port_text, mio_error_text(status));
+        mio_loop_destroy(loop, 0);
         return 2;
     }
     signal(SIGINT, on_signal);

@@ -41,15 +41,8 @@ static void on_connect(mio_stream_t *, int status, void *arg) {
 }
 
 int main(int argc, char **argv) {
-    talk t = {argc > 3 ? argv[3] : "hello, world", "", nullptr, 0};
-    mio_loop_t *loop;
-    if (mio_loop_create(&loop, nullptr) < 0) return 1;
-
     mio_addr_t addr;
-    if (argc == 1) {
-        if (mio_tcp_listen(loop, "127.0.0.1", 0, nullptr, on_accept, nullptr, &t.listener) < 0) return 1;
-        if (mio_listener_local(t.listener, &addr) < 0) return 1;
-    } else {
+    if (argc > 1) {
         char *end = nullptr;
         const long port = argc > 2 ? strtol(argv[2], &end, 10) : 0;
         if (argc < 3 || argc > 4 || *end != 0 || port < 1 || port > 65535 ||
@@ -57,6 +50,14 @@ int main(int argc, char **argv) {
             fprintf(stderr, "echo_client: usage: echo_client [ADDRESS PORT [TEXT]], the address in numbers\n");
             return 2;
         }
+    }
+
+    talk t = {argc > 3 ? argv[3] : "hello, world", "", nullptr, 0};
+    mio_loop_t *loop;
+    if (mio_loop_create(&loop, nullptr) < 0) return 1;
+    if (argc == 1) {
+        if (mio_tcp_listen(loop, "127.0.0.1", 0, nullptr, on_accept, nullptr, &t.listener) < 0) return 1;
+        if (mio_listener_local(t.listener, &addr) < 0) return 1;
     }
 
     // The connection need not stand yet: what is started on the stream waits for it.

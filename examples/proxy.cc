@@ -95,7 +95,6 @@ static void on_signal(int) { mio_loop_stop(loop); }
 static int show_itself();
 
 int main(int argc, char **argv) {
-    if (mio_loop_create(&loop, nullptr) < 0) return 1;
     if (argc == 1) return show_itself();
 
     const bool named = argc == 5 && strcmp(argv[1], "--listen") == 0 && strcmp(argv[3], "--to") == 0;
@@ -109,9 +108,11 @@ int main(int argc, char **argv) {
     mio_listener_t *listener;
     mio_addr_t addr;
     char text[MIO_ADDR_TEXT_MAX] = "?";
+    if (mio_loop_create(&loop, nullptr) < 0) return 1;
     int status = mio_tcp_listen(loop, "127.0.0.1", port, nullptr, on_accept, nullptr, &listener);
     if (status < 0) {
         fprintf(stderr, "proxy: cannot listen on port %s: %s\n", argv[2], mio_error_text(status));
+        mio_loop_destroy(loop, 0);
         return 2;
     }
     if (mio_listener_local(listener, &addr) == 0) mio_addr_format(&addr, text, sizeof text);
@@ -153,6 +154,7 @@ static int show_itself() {
     mio_addr_t addr;
     mio_stream_t *conn;
     mio_buf_t buf = mio_buf_borrow(said.data(), said.size());
+    if (mio_loop_create(&loop, nullptr) < 0) return 1;
     if (mio_tcp_listen(loop, "127.0.0.1", 0, nullptr, on_echo_accept, nullptr, &listeners[0]) < 0) return 1;
     if (mio_tcp_listen(loop, "127.0.0.1", 0, nullptr, on_accept, nullptr, &listeners[1]) < 0) return 1;
     if (mio_listener_local(listeners[0], &target) < 0 || mio_listener_local(listeners[1], &addr) < 0) return 1;
