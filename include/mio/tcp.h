@@ -52,7 +52,8 @@ MIO_API mio_req_t mio_tcp_connect(mio_loop_t *loop, const mio_addr_t *addr, cons
 
 /* Socket options, tcp(7) and socket(7). 0 or the error of setsockopt(2); MIO_ENOTCONN while a connect has no socket.
  * Accepted and connected TCP streams start with TCP_NODELAY on. linger_s < 0 turns SO_LINGER off; 0 makes close send
- * RST. keepalive: idle_s 0 turns it off. */
+ * RST; > 0 makes close(2) itself wait, and the loop with it. keepalive: idle_s 0 turns it off; interval_s and count 0
+ * leave what the socket has. MIO_EINVAL: negative ones. */
 MIO_API int mio_tcp_nodelay(mio_stream_t *stream, int on);
 MIO_API int mio_tcp_keepalive(mio_stream_t *stream, int idle_s, int interval_s, int count);
 MIO_API int mio_tcp_linger(mio_stream_t *stream, int linger_s);

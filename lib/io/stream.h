@@ -61,13 +61,6 @@ stream *stream_create(loop *l, int fd);
 // The connection has failed or stands (from tcp.cc): starts what waits, or ends it with status.
 void stream_connected(stream *s, int status);
 
-// A stream's part of handle_begin_close and handle_ended.
-void stream_begin_close(stream *s);
-void stream_ended(stream *s);
-
-// The user's half of a connect is to end early (tcp.cc): its callback gets `with`, unless the connection came first.
-void tcp_connect_cancel(stream *s, lane_request *req, int32_t with);
-
 // The stream's wishes changed: starts or cancels its carriers accordingly. Call nothing of the user's.
 void stream_update_read(stream *s);
 void stream_update_write(stream *s);
@@ -105,7 +98,7 @@ void stream_detach_dropped(lane_request *req);
 // Time-outs: a byte came (way 0) or left (way 1), or waiting begins now.
 void stream_touch(loop *l, stream *s, unsigned way);
 
-// By kind (io/kinds.cc).
+// A stream's part of handle_begin_close and handle_ended (io/kinds.cc).
 void stream_begin_close(stream *s);
 void stream_ended(stream *s);
 

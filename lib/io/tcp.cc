@@ -12,8 +12,8 @@
 // The request carries the address in the room of its buffers. Must not know how a connection is made, nor what the
 // stream does with it. A connection that came wins over a cancel or a deadline.
 //
-// Invariant: while STREAM_CONNECTING is set the request is the head of the write lane (but of an abandoned stream,
-// whose lane is empty), so nothing behind it is sent before its callback.
+// Invariant: while the carrier is out the request is the head of the write lane, also of a stream that is closing or
+// abandoned; so the address stays, and nothing behind it is sent before its callback.
 
 #include "core/options.h"
 #include "io/listener.h"
