@@ -42,7 +42,7 @@ struct call_script {
 
 inline call_script script[CALLS];
 inline sys scripted;
-inline int last_interest; // of the last epoll_ctl that was no DEL
+inline uint32_t last_interest; // of the last epoll_ctl that was no DEL
 
 inline void plan(scripted_call call, int result) {
     assert_true(script[call].planned < SCRIPT_MAX);
@@ -111,7 +111,7 @@ inline ssize_t scripted_write(int fd, const void *from, size_t n) {
 
 inline int scripted_ctl(int epfd, int what, int fd, struct epoll_event *event) {
     const int result = scripted_result(CALL_CTL);
-    if (what != EPOLL_CTL_DEL) last_interest = static_cast<int>(event->events);
+    if (what != EPOLL_CTL_DEL) last_interest = event->events;
     return result != 0 ? result : sys_real.epoll_ctl(epfd, what, fd, event);
 }
 

@@ -619,7 +619,7 @@ static void test_connect_and_talk(void **state) {
     close(listener);
 }
 
-static void test_connect_refused_and_cancelled(void **state) {
+static void test_connect_refused(void **state) {
     auto *l = static_cast<loop *>(*state);
     close(listen_loopback(0));
     channel *c = channel_make(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), CHANNEL_TCP);
@@ -631,12 +631,28 @@ static void test_connect_refused_and_cancelled(void **state) {
         assert_int_equal(fake_settled(l, &c->out), MIO_ECONNREFUSED);
     }
     drop(l, c);
+}
 
-    c = channel_make(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), CHANNEL_TCP);
-    plan(CALL_CONNECT, -EINPROGRESS); // a black hole
+// A listener whose backlog is full answers nothing.
+static void test_connect_to_a_black_hole(void **state) {
+    auto *l = static_cast<loop *>(*state);
+    const int listener = listen_loopback(0);
+    assert_int_equal(listen(listener, 0), 0);
+    int others[4];
+    for (int &other : others) {
+        other = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        connect(other, reinterpret_cast<struct sockaddr *>(&connect_target), connect_target_len);
+    }
+    channel *c = channel_make(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), CHANNEL_TCP);
     submit(l, &c->out, op_code::connect);
+    poll(l, 20);
+    poll(l, 0);
+    assert_int_equal(fake_done(l), 0);
+    assert_int_equal(events_seen, 0);
     cancel(l, &c->out);
     drop(l, c);
+    for (int other : others) close(other);
+    close(listener);
 }
 
 // --- what the kernel may refuse -------------------------------------------------------------------------------------
@@ -783,7 +799,8 @@ int main() {
         TEST(test_a_dry_pool_is_tried_again),
         TEST(test_accept_with_no_descriptors_left),
         TEST(test_connect_and_talk),
-        TEST(test_connect_refused_and_cancelled),
+        TEST(test_connect_refused),
+        TEST(test_connect_to_a_black_hole),
         TEST(test_registration_refused),
         TEST(test_no_memory_for_the_table),
         TEST(test_waiting_interrupted_and_failing),
