@@ -85,7 +85,9 @@ TEST(buffers_come_home_after_each_kind_of_end) {
             for (mio_req_t id : ids) assert_is(mio_req_cancel(loop, id), 0);
             assert_is(mio_req_cancel(loop, reading), 0);
             run_for(loop, MIO_MILLISECOND);
-            mio_handle_abandon(streams.client);
+            assert_is(reads, 1);
+            assert_is(calls, 0); // behind the filler: callbacks of one direction come in start order
+            assert_is(mio_handle_close(streams.client, nullptr, nullptr), 0);
         } else {
             for (mio_req_t id : ids) assert_is(mio_req_abandon(loop, id), 0);
             assert_is(mio_req_abandon(loop, reading), 0);

@@ -300,7 +300,7 @@ TEST(metrics_count_bytes_both_ways) {
     assert_is(now.accept_errors, 0);
     assert_is(now.requests, 1);
     ck_assert_uint_gt(now.buffer_bytes, 0);
-    ck_assert_uint_gt(now.backend_calls, 0);
+    if (!on_sim()) ck_assert_uint_gt(now.backend_calls, 0);
 }
 
 struct dump_lines {
