@@ -84,7 +84,7 @@ int mio_timer_start_at(mio_timer_t *public_timer, int64_t at_ns, int64_t repeat_
     timer *t = ours<timer>(public_timer);
     const int error = timer_check(t);
     if (error < 0) return error;
-    if (at_ns < 0 || repeat_ns < 0 || cb == nullptr) return MIO_EINVAL;
+    if (repeat_ns < 0 || cb == nullptr) return MIO_EINVAL;
     t->repeat_ns = repeat_ns;
     t->call.cb = cb;
     t->call.arg = arg;
