@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <semaphore.h>
 #include <time.h>
 
@@ -412,6 +413,7 @@ static void *stress_map(size_t size) {
 }
 static void stress_unmap(void *at, size_t size) {
     stress_alive.fetch_sub(static_cast<int64_t>(size), std::memory_order_relaxed);
+    sched_yield(); // in the middle of arena_orphan: that is where the rare orders happen
     sys_real.unmap(at, size);
 }
 static void *stress_alloc(size_t size) {
