@@ -183,7 +183,8 @@ int sim_bind_for_connect(sim_socket *s, const sim_addr *to) {
     if (w->ports[s->local.port] == 1) return 0;
     for (link *at = w->sockets.next; at != &w->sockets; at = at->next) {
         const sim_socket *other = sim_socket_of_all(at);
-        if (other == s || !other->bound || other->local.port != s->local.port || other->remote.port != to->port) continue;
+        if (other == s || !other->bound || other->local.port != s->local.port) continue;
+        if (other->remote.port != to->port) continue;
         if (other->state != sim_state::connecting && other->state != sim_state::connected) continue;
         if (same_ip(&other->local, &s->local) && same_ip(&other->remote, to)) return -EADDRNOTAVAIL;
     }

@@ -258,10 +258,10 @@ static bool deliver_cancelled(sim_world *w, sim_carrier *c, sim_fd *f) {
         put_off(c->on, c);
         return false;
     }
-    c->listed = false;
     const bool own_first = sim_below(w, SIM_FOR_ORDER, 2) == 0;
     const look seen = own_first ? look_at(c, f) : look::waits;
     if (seen == look::waits) report(c, f, -ECANCELED, 0, nullptr, 0);
+    c->listed = false;
     if (seen == look::reported) carrier_list(c);
     return true;
 }
@@ -284,8 +284,8 @@ static uint32_t deliver(loop *l) {
             put_off(sl, c);
             continue;
         }
+        const look seen = look_at(c, f); // still listed: what it does to its own socket does not list it again
         c->listed = false;
-        const look seen = look_at(c, f);
         if (seen != look::waits) reported++;
         if (seen == look::reported) carrier_list(c); // there may be more
     }

@@ -74,7 +74,9 @@ inline struct sockaddr_in6 ip6(const char *text, int port) {
     return a;
 }
 
-template <class A> inline const struct sockaddr *any(const A *a) { return reinterpret_cast<const struct sockaddr *>(a); }
+template <class A> inline const struct sockaddr *any(const A *a) {
+    return reinterpret_cast<const struct sockaddr *>(a);
+}
 template <class A> inline struct sockaddr *any(A *a) { return reinterpret_cast<struct sockaddr *>(a); }
 
 inline int tcp_socket(int domain = AF_INET) { return os.socket(domain, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP); }
