@@ -51,7 +51,7 @@ MIO_API mio_buf_t mio_buf_borrow(const void *ptr, size_t len);
 MIO_API mio_buf_t mio_buf_space(void *ptr, size_t cap);
 
 /* Memory that owner->release takes back. len is 0: set it, or read into it.
- * An owner that is in use, lacks release, or has another size gives the empty buffer. */
+ * An owner that is in use, lacks release, or has another size gives the empty buffer, and so does a NULL ptr. */
 MIO_API mio_buf_t mio_buf_wrap(void *ptr, size_t cap, mio_buf_owner_t *owner);
 
 /* Moves: returns what buf holds and empties buf. */
