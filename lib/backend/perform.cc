@@ -8,9 +8,6 @@
 #include "backend/perform.h"
 
 #include "core/dispatch.h"
-#include "core/lane.h"
-
-#include <mio/error.h>
 
 namespace mio {
 
@@ -78,65 +75,50 @@ static bool perform_accept(loop *l, channel *c) {
     return true;
 }
 
-// What came, and whether a read that came short proves that nothing is left.
-static ssize_t receive(loop *l, const channel *c, char *to, size_t room, bool *short_proves) {
+ssize_t perform_receive_unix(loop *l, const channel *c, char *to, size_t room, bool *proves) {
+    struct iovec iov = {to, room};
+    struct msghdr message = {};
+    message.msg_iov = &iov;
+    message.msg_iovlen = 1;
     ssize_t n;
     do {
         l->counters.backend_calls++;
-        if ((c->flags & CHANNEL_UNIX) != 0) {
-            struct iovec iov = {to, room};
-            struct msghdr message = {};
-            message.msg_iov = &iov;
-            message.msg_iovlen = 1;
-            n = l->calls->recvmsg(c->fd, &message, MSG_DONTWAIT);
-            *short_proves = (message.msg_flags & MSG_CTRUNC) == 0;
-        } else {
-            n = l->calls->recv(c->fd, to, room, MSG_DONTWAIT);
-            *short_proves = (c->flags & CHANNEL_TCP) != 0;
-        }
+        n = l->calls->recvmsg(c->fd, &message, MSG_DONTWAIT);
     } while (__builtin_expect(n == -EINTR, 0));
+    *proves = (message.msg_flags & MSG_CTRUNC) == 0;
     return n;
 }
 
-static bool perform_receive(loop *l, channel *c, attempts *with) {
-    request *carrier = &c->in;
-    bool short_proves;
-    struct iovec own;
-    if (__builtin_expect(lane_room(&c->reads, &own), 0)) {
-        mio_assert(own.iov_len > 0);
-        const ssize_t n = receive(l, c, static_cast<char *>(own.iov_base), own.iov_len, &short_proves);
-        if (n == -EAGAIN) return false;
-        request_finish(l, carrier, n, 0, nullptr, 0);
-        return n <= 0 || static_cast<size_t>(n) == own.iov_len || !short_proves || with->hung_up;
+// Into the buffer of the first read that wants bytes: one shot.
+bool perform_receive_own(loop *l, channel *c, const struct iovec *own, bool hung_up) {
+    mio_assert(own->iov_len > 0); // a read of nothing would look like the end
+    bool proves = (c->flags & CHANNEL_TCP) != 0;
+    char *to = static_cast<char *>(own->iov_base);
+    ssize_t n;
+    if ((c->flags & CHANNEL_UNIX) != 0) {
+        n = perform_receive_unix(l, c, to, own->iov_len, &proves);
+    } else {
+        do {
+            l->counters.backend_calls++;
+            n = l->calls->recv(c->fd, to, own->iov_len, MSG_DONTWAIT);
+        } while (__builtin_expect(n == -EINTR, 0));
     }
-
-    char *to;
-    size_t room;
-    if (__builtin_expect(!pool_reserve(l, &to, &room), 0)) {
-        request_finish(l, carrier, MIO_ENOBUFS, 0, nullptr, 0);
-        return true;
-    }
-    const ssize_t n = receive(l, c, to, room, &short_proves);
-    if (__builtin_expect(n > 0, 1)) {
-        const size_t count = static_cast<size_t>(n);
-        mio_assert(count <= room);
-        block *from;
-        uint32_t offset;
-        pool_commit(l, count, &from, &offset);
-        with->received += count;
-        request_finish(l, carrier, n, FINISH_MORE, from, offset);
-        return count == room || !short_proves || with->hung_up;
-    }
-    if (n == -EAGAIN) return false;
-    request_finish(l, carrier, n, 0, nullptr, 0);
-    return true; // the end is there for whoever reads next, too
+    if (n <= 0) return n == -EAGAIN ? false : perform_receive_end(l, c, n);
+    request_finish(l, &c->in, n, 0, nullptr, 0);
+    return static_cast<size_t>(n) == own->iov_len || hung_up || !proves;
 }
 
-static bool perform_send(loop *l, channel *c) {
+// What ends a receive is there for whoever reads next, too: the direction stays ready.
+bool perform_receive_end(loop *l, channel *c, ssize_t result) {
+    request_finish(l, &c->in, result, 0, nullptr, 0);
+    return true;
+}
+
+bool perform_send_many(loop *l, channel *c) {
     struct iovec iov[PERFORM_VECTORS];
     const unsigned count = lane_gather(&c->writes, iov, PERFORM_VECTORS);
     ssize_t n = 0; // a lane with nothing but empty buffers
-    if (__builtin_expect(count == 1, 1)) {
+    if (count == 1) {
         do {
             l->counters.backend_calls++;
             n = l->calls->send(c->fd, iov[0].iov_base, iov[0].iov_len, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -156,11 +138,11 @@ static bool perform_send(loop *l, channel *c) {
     return true;
 }
 
-bool perform(loop *l, request *carrier, attempts *with) {
+bool perform(loop *l, request *carrier, bool hung_up, size_t *received) {
     mio_assert_slow(carrier->state == request_state::started && done_room(l) > 0);
     channel *c = channel_of(carrier);
     switch (carrier->op) {
-    case op_code::receive: return perform_receive(l, c, with);
+    case op_code::receive: return perform_receive(l, c, hung_up, received);
     case op_code::send: return perform_send(l, c);
     case op_code::accept: return perform_accept(l, c);
     case op_code::connect: return perform_connected(l, c);

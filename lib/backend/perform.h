@@ -10,25 +10,76 @@
 // There is room for one record whenever one of these is called.
 #pragma once
 
+#include "core/lane.h"
 #include "core/loop.h"
 
-namespace mio {
+#include <mio/error.h>
 
-// What two attempts in a row do to each other.
-struct attempts {
-    size_t received; // bytes of the pool taken since the caller set it to 0
-    bool hung_up;    // HUP, ERR, RDHUP or PRI was seen: a short read proves nothing, read to 0 or an error
-};
+namespace mio {
 
 constexpr unsigned PERFORM_ACCEPTS = 16; // at most, per attempt
 constexpr unsigned PERFORM_VECTORS = 64; // buffers in one send
 
 // Tries. true: the direction may give or take more at once; false: the next attempt would have to wait (and the
 // carrier does, if it is still STARTED).
-bool perform(loop *l, request *carrier, attempts *with);
+// hung_up: HUP, ERR, RDHUP or PRI was seen, so a short read proves nothing: read to 0 or an error.
+// received: bytes of the pool that were taken are added to it.
+bool perform(loop *l, request *carrier, bool hung_up, size_t *received);
 
 // The first half of a connect. true: it has ended, the carrier is DONE. false: perform finds out when the descriptor
 // is writable. Needs no room for a record.
 bool perform_connect(loop *l, channel *c);
+
+// --- the two that are on every message's way, their usual halves inline ---------------------------------------------
+
+bool perform_receive_own(loop *l, channel *c, const struct iovec *own, bool hung_up);
+bool perform_receive_end(loop *l, channel *c, ssize_t result);
+ssize_t perform_receive_unix(loop *l, const channel *c, char *to, size_t room, bool *proves);
+bool perform_send_many(loop *l, channel *c);
+
+inline bool perform_receive(loop *l, channel *c, bool hung_up, size_t *received) {
+    struct iovec own;
+    if (__builtin_expect(lane_room(&c->reads, &own), 0)) return perform_receive_own(l, c, &own, hung_up);
+    char *to;
+    size_t room;
+    if (__builtin_expect(!pool_reserve(l, &to, &room), 0)) return perform_receive_end(l, c, MIO_ENOBUFS);
+    bool proves = (c->flags & CHANNEL_TCP) != 0;
+    ssize_t n;
+    if ((c->flags & CHANNEL_UNIX) != 0) {
+        n = perform_receive_unix(l, c, to, room, &proves);
+    } else {
+        do {
+            l->counters.backend_calls++;
+            n = l->calls->recv(c->fd, to, room, MSG_DONTWAIT);
+        } while (__builtin_expect(n == -EINTR, 0));
+    }
+    if (__builtin_expect(n <= 0, 0)) return n == -EAGAIN ? false : perform_receive_end(l, c, n);
+    const size_t count = static_cast<size_t>(n);
+    block *from;
+    uint32_t offset;
+    pool_commit(l, count, &from, &offset);
+    *received += count;
+    request_finish(l, &c->in, n, FINISH_MORE, from, offset);
+    return count == room || hung_up || !proves;
+}
+
+inline bool perform_send(loop *l, channel *c) {
+    // One write of one buffer, as an echo has it; anything else is gathered.
+    const lane_request *req = c->writes.tail;
+    if (__builtin_expect(req == nullptr || req->next != req || req->op != op_code::write || req->bufs_used != 1 ||
+                         req->state == request_state::done, 0))
+        return perform_send_many(l, c);
+    const mio_buf_t &buf = req->bufs[0];
+    const size_t moved = static_cast<size_t>(req->moved);
+    if (__builtin_expect(buf.len == moved, 0)) return perform_send_many(l, c);
+    l->counters.backend_calls++;
+    const ssize_t n = l->calls->send(c->fd, buf.base + moved, buf.len - moved, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (__builtin_expect(n < 0, 0)) {
+        if (n == -EAGAIN || n == -EINPROGRESS) return false; // the latter: see perform_send_many
+        if (n == -EINTR) return perform_send_many(l, c);
+    }
+    request_finish(l, &c->out, n, 0, nullptr, 0);
+    return true;
+}
 
 }

@@ -134,9 +134,8 @@ void readiness_close(loop *l, bool in_child) {
 
 // --- submit, cancel -------------------------------------------------------------------------------------------------
 
-// One attempt in direction out, where it is ready.
-static void try_out(loop *l, readiness *r, entry *e, channel *c) {
-    if (__builtin_expect(perform(l, &c->out, &r->attempt), 1)) return;
+// An attempt in direction out would have to wait.
+static void out_dry(loop *l, readiness *r, entry *e, channel *c) {
     if ((e->tag & ENTRY_OUT_MASKED) != 0) {
         const int error = entry_mask(l, r, e, c->fd, ENTRY_OUT_MASKED);
         if (error < 0) { // nobody would tell when it may go on
@@ -147,8 +146,16 @@ static void try_out(loop *l, readiness *r, entry *e, channel *c) {
     e->tag &= ~READY_OUT;
 }
 
-void readiness_submit(loop *l, request *carrier) {
-    readiness *r = readiness_of(l);
+// For a send the usual case: the socket takes it at once.
+static inline bool submit_send(loop *l, readiness *r, channel *c) {
+    entry *e = entry_find(r, c);
+    if (__builtin_expect(e == nullptr || (e->tag & READY_OUT) == 0 || done_room(l) == 0, 0)) return false;
+    mio_assert(c->out.state == request_state::started);
+    if (__builtin_expect(!perform_send(l, c), 0)) out_dry(l, r, e, c);
+    return true;
+}
+
+static void submit_any(loop *l, readiness *r, request *carrier) {
     channel *c = channel_of(carrier);
     mio_assert(carrier->state == request_state::started && c->fd >= 0);
     entry *e = entry_find(r, c);
@@ -157,7 +164,7 @@ void readiness_submit(loop *l, request *carrier) {
         mio_assert(e == nullptr); // a socket that was never connected would be reported as hung up
         if (perform_connect(l, c)) return;
     }
-    if (__builtin_expect(e == nullptr, 0)) {
+    if (e == nullptr) {
         const bool watch_out = connecting || (c->flags & CHANNEL_TCP) != 0;
         const int error = entry_attach(l, r, c, c->fd, watch_out, &e);
         if (error < 0) {
@@ -165,25 +172,24 @@ void readiness_submit(loop *l, request *carrier) {
             return;
         }
         if (connecting) e->tag &= ~READY_OUT;
+        if (carrier->op == op_code::send && submit_send(l, r, c)) return;
     }
-    if (carrier == &c->out) {
-        if ((e->tag & READY_OUT) == 0) return;
-        if (done_room(l) > 0) {
-            try_out(l, r, e, c);
+    if (carrier == &c->in && (e->tag & ENTRY_IN_MASKED) != 0) {
+        e->tag &= ~ENTRY_QUIET_MASK;
+        const int error = entry_mask(l, r, e, c->fd, ENTRY_IN_MASKED);
+        if (error < 0) {
+            request_settle(l, carrier, error);
             return;
         }
-    } else {
-        if (__builtin_expect((e->tag & ENTRY_IN_MASKED) != 0, 0)) {
-            e->tag &= ~ENTRY_QUIET_MASK;
-            const int error = entry_mask(l, r, e, c->fd, ENTRY_IN_MASKED);
-            if (error < 0) {
-                request_settle(l, carrier, error);
-                return;
-            }
-        }
-        if ((e->tag & READY_IN) == 0) return;
     }
-    if ((e->tag & ENTRY_LISTED) == 0) readiness_list(r, e, static_cast<uint32_t>(c->fd));
+    const uint32_t ready = carrier == &c->in ? READY_IN : READY_OUT;
+    if ((e->tag & ready) != 0 && (e->tag & ENTRY_LISTED) == 0) readiness_list(r, e, static_cast<uint32_t>(c->fd));
+}
+
+void readiness_submit(loop *l, request *carrier) {
+    readiness *r = readiness_of(l);
+    if (__builtin_expect(carrier->op == op_code::send, 1) && submit_send(l, r, channel_of_out(carrier))) return;
+    submit_any(l, r, carrier);
 }
 
 // Between two attempts nothing of a carrier is in the kernel. Its entry is left where it stands.
@@ -206,31 +212,51 @@ static void visit_quiet(loop *l, readiness *r, entry *e, int fd) {
     if (mask != 0) (void)entry_mask(l, r, e, fd, mask);
 }
 
-static bool wanted(const request *carrier) { return carrier->state == request_state::started; }
+static inline bool wanted(const request *carrier) { return carrier->state == request_state::started; }
 
-static void visit(loop *l, readiness *r, entry *e, uint32_t at) {
-    e->tag &= ~ENTRY_LISTED;
+static inline bool visit_again(const entry *e, const channel *c) {
+    return ((e->tag & READY_IN) != 0 && wanted(&c->in)) || ((e->tag & READY_OUT) != 0 && wanted(&c->out));
+}
+
+// Somebody waits in direction out, or nobody at all, or the entry is nobody's.
+static void visit_unusual(loop *l, readiness *r, entry *e, uint32_t at) {
     channel *c = e->owner;
-    if (__builtin_expect(c == nullptr, 0)) return;
-    mio_assert_slow(static_cast<uint32_t>(c->fd) == at);
+    if (c == nullptr) return;
     bool tried = false;
     // Out first: a connect is over before anything is received.
     if ((e->tag & READY_OUT) != 0 && wanted(&c->out)) {
-        try_out(l, r, e, c);
+        if (!perform(l, &c->out, false, &r->received)) out_dry(l, r, e, c);
         tried = true;
     }
     if ((e->tag & READY_IN) != 0 && wanted(&c->in) && done_room(l) > 0) {
-        r->attempt.hung_up = (e->tag & READY_STICKY) != 0;
-        if (!perform(l, &c->in, &r->attempt)) e->tag &= ~READY_IN;
+        if (!perform(l, &c->in, (e->tag & READY_STICKY) != 0, &r->received)) e->tag &= ~READY_IN;
         tried = true;
     }
-    if (__builtin_expect(!tried, 0)) {
+    if (!tried) {
         visit_quiet(l, r, e, c->fd);
         return;
     }
     e->tag &= ~ENTRY_QUIET_MASK;
-    const bool more = ((e->tag & READY_IN) != 0 && wanted(&c->in)) || ((e->tag & READY_OUT) != 0 && wanted(&c->out));
-    if (more) readiness_list(r, e, at);
+    if (visit_again(e, c)) readiness_list(r, e, at);
+}
+
+// The usual visit: bytes came for a continuous receive, and nobody waits to send.
+static inline void visit(loop *l, readiness *r, entry *e, uint32_t at) {
+    channel *c = e->owner;
+    const uint32_t tag = e->tag & ~(ENTRY_LISTED | ENTRY_QUIET_MASK);
+    if (__builtin_expect(c == nullptr || (tag & READY_IN) == 0 || !wanted(&c->in) || wanted(&c->out) ||
+                         c->in.op != op_code::receive, 0)) {
+        e->tag &= ~ENTRY_LISTED;
+        visit_unusual(l, r, e, at);
+        return;
+    }
+    mio_assert_slow(static_cast<uint32_t>(c->fd) == at);
+    if (__builtin_expect(!perform_receive(l, c, (tag & READY_STICKY) != 0, &r->received), 1)) {
+        e->tag = tag & ~READY_IN;
+        return;
+    }
+    e->tag = tag;
+    if (wanted(&c->in)) readiness_list(r, e, at);
 }
 
 int readiness_poll(loop *l, int64_t timeout_ns) {
@@ -241,8 +267,8 @@ int readiness_poll(loop *l, int64_t timeout_ns) {
         if (r->last == &r->anchor) return 0;
         r->round_end = r->last;
     }
-    r->attempt.received = 0;
-    while (done_room(l) > 0 && r->attempt.received < RECEIVE_BUDGET) {
+    r->received = 0;
+    while (done_room(l) > 0 && r->received < RECEIVE_BUDGET) {
         const uint32_t at = r->anchor.next;
         entry *e = readiness_entry(r, at);
         mio_assert_slow((e->tag & ENTRY_LISTED) != 0);

@@ -53,7 +53,7 @@ struct readiness {
     const poller *with;
     entry **chunks;
     uint32_t chunk_capacity;
-    attempts attempt;
+    size_t received;  // bytes of the pool taken in this poll
     entry anchor;     // anchor.next: the first on the ready list
     entry *last;      // the last on it; &anchor: empty
     entry *round_end; // up to here the list must be walked before the kernel is asked again; nullptr: asked next

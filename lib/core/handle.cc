@@ -110,6 +110,10 @@ void handle_try_end(handle *h) {
     queue_push(&h->on->closings, h);
 }
 
+bool handle_is_ending(const handle *h) {
+    return slab_is_live(h) && h->state == handle_state::closing && (h->flags & HANDLE_ABANDONED) == 0;
+}
+
 void handle_to_closing(handle *h) {
     mio_assert(h->state == handle_state::open);
     const bool before = handle_counts(h);
@@ -176,8 +180,7 @@ int mio_handle_close(mio_handle_t *public_handle, mio_close_cb cb, void *arg) {
     handle *h = ours<handle>(public_handle);
     const int error = handle_check_any(h);
     if (error < 0) return error;
-    if (h->state == handle_state::ended) return MIO_EBADF;
-    if (h->state == handle_state::closing) return (h->flags & HANDLE_ABANDONED) != 0 ? MIO_EBADF : MIO_EALREADY;
+    if (h->state != handle_state::open) return handle_is_ending(h) ? MIO_EALREADY : MIO_EBADF;
     handle_close(h, cb, arg);
     return 0;
 }
@@ -262,5 +265,6 @@ enum mio_kind mio_handle_kind(const mio_handle_t *public_handle) {
 
 int mio_handle_is_closing(const mio_handle_t *public_handle) {
     const handle *h = ours<handle>(public_handle);
+    if (h == nullptr) return 0;
     return handle_check_any(h) < 0 || h->state != handle_state::open ? 1 : 0;
 }

@@ -67,11 +67,15 @@ struct channel : handle { // 112 bytes
 };
 static_assert(sizeof(channel) == 112, "channel");
 
+// handle, in and out lie at fixed distances: no offsetof on types with bases
+inline channel *channel_of_in(request *carrier) {
+    return reinterpret_cast<channel *>(reinterpret_cast<char *>(carrier) - sizeof(handle));
+}
+inline channel *channel_of_out(request *carrier) {
+    return reinterpret_cast<channel *>(reinterpret_cast<char *>(carrier) - sizeof(handle) - sizeof(user_request));
+}
 inline channel *channel_of(request *carrier) {
-    const bool out = op_table[static_cast<unsigned>(carrier->op)].out;
-    char *at = reinterpret_cast<char *>(carrier);
-    // handle, in and out lie at fixed distances: no offsetof on types with bases
-    return reinterpret_cast<channel *>(at - sizeof(handle) - (out ? sizeof(user_request) : 0));
+    return op_table[static_cast<unsigned>(carrier->op)].out ? channel_of_out(carrier) : channel_of_in(carrier);
 }
 
 // The one pair of functions between the public, never defined names and our bodies.

@@ -204,6 +204,8 @@ int handle_check(const handle *h, int kind);
 handle *handle_create(loop *l, int kind);
 void handle_set_active(handle *h, bool active);
 
+// Was closed or finished, and its close callback is still to come.
+bool handle_is_ending(const handle *h);
 // OPEN -> CLOSING. to_closing: the state and nothing else (mio_stream_finish). cb may be nullptr.
 void handle_to_closing(handle *h);
 void handle_close(handle *h, mio_close_cb cb, void *arg);

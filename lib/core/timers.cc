@@ -50,6 +50,12 @@ void timers_flush(loop *l) {
     while (!link_alone(&l->arming)) {
         timer_node *node = timer_of(l->arming.next);
         link_remove(&node->at);
+        if (node->deadline_ns == 0) { // the next turn, not the next tick
+            node->state = timer_state::due;
+            node->deadline_ns = now_ns;
+            link_before(&l->due, &node->at);
+            continue;
+        }
         node->state = timer_state::idle;
         int64_t at_ns;
         if (__builtin_add_overflow(now_ns, node->deadline_ns, &at_ns)) at_ns = MIO_NEVER;
@@ -58,8 +64,9 @@ void timers_flush(loop *l) {
 }
 
 void timers_run(loop *l) {
-    if (l->wheel.armed == 0 && link_alone(&l->due)) return;
-    wheel_advance(&l->wheel, loop_now(l), &l->due);
+    if (l->wheel.armed != 0) wheel_advance(&l->wheel, loop_now(l), &l->due);
+    timers_flush(l); // what was started since the last flush counts from now, which is later
+    if (link_alone(&l->due)) return;
     // Nothing is appended to due while callbacks run: this is the list as it stood.
     while (!link_alone(&l->due)) {
         timer_node *node = timer_of(l->due.next);

@@ -157,6 +157,7 @@ using namespace mio;
 int mio_stream_finish(mio_stream_t *public_stream, int64_t within_ns, mio_close_cb cb, void *arg) {
     stream *s = ours<stream>(public_stream);
     const int error = stream_check(s);
+    if (error == MIO_EBADF && handle_is_ending(s)) return MIO_EALREADY; // as mio_handle_close says it
     if (error < 0) return error;
     if (within_ns < 0) return MIO_EINVAL;
     if ((s->bits & STREAM_DETACHING) != 0) return MIO_EBUSY;
