@@ -37,7 +37,7 @@ bool perform_receive_end(loop *l, channel *c, ssize_t result);
 ssize_t perform_receive_unix(loop *l, const channel *c, char *to, size_t room, bool *proves);
 bool perform_send_many(loop *l, channel *c);
 
-inline bool perform_receive(loop *l, channel *c, bool hung_up, size_t *received) {
+__attribute__((always_inline)) inline bool perform_receive(loop *l, channel *c, bool hung_up, size_t *received) {
     struct iovec own;
     if (__builtin_expect(lane_room(&c->reads, &own), 0)) return perform_receive_own(l, c, &own, hung_up);
     char *to;
@@ -63,7 +63,7 @@ inline bool perform_receive(loop *l, channel *c, bool hung_up, size_t *received)
     return count == room || hung_up || !proves;
 }
 
-inline bool perform_send(loop *l, channel *c) {
+__attribute__((always_inline)) inline bool perform_send(loop *l, channel *c) {
     // One write of one buffer, as an echo has it; anything else is gathered.
     const lane_request *req = c->writes.tail;
     if (__builtin_expect(req == nullptr || req->next != req || req->op != op_code::write || req->bufs_used != 1 ||

@@ -135,9 +135,9 @@ void readiness_close(loop *l, bool in_child) {
 // --- submit, cancel -------------------------------------------------------------------------------------------------
 
 // An attempt in direction out would have to wait.
-static void out_dry(loop *l, readiness *r, entry *e, channel *c) {
+__attribute__((noinline)) static void out_dry(loop *l, entry *e, channel *c) {
     if ((e->tag & ENTRY_OUT_MASKED) != 0) {
-        const int error = entry_mask(l, r, e, c->fd, ENTRY_OUT_MASKED);
+        const int error = entry_mask(l, readiness_of(l), e, c->fd, ENTRY_OUT_MASKED);
         if (error < 0) { // nobody would tell when it may go on
             request_settle(l, &c->out, error);
             return;
@@ -147,15 +147,14 @@ static void out_dry(loop *l, readiness *r, entry *e, channel *c) {
 }
 
 // For a send the usual case: the socket takes it at once.
-static inline bool submit_send(loop *l, readiness *r, channel *c) {
-    entry *e = entry_find(r, c);
+static inline bool submit_send(loop *l, channel *c, entry *e) {
     if (__builtin_expect(e == nullptr || (e->tag & READY_OUT) == 0 || done_room(l) == 0, 0)) return false;
     mio_assert(c->out.state == request_state::started);
-    if (__builtin_expect(!perform_send(l, c), 0)) out_dry(l, r, e, c);
+    if (__builtin_expect(!perform_send(l, c), 0)) out_dry(l, e, c);
     return true;
 }
 
-static void submit_any(loop *l, readiness *r, request *carrier) {
+__attribute__((noinline)) static void submit_any(loop *l, readiness *r, request *carrier) {
     channel *c = channel_of(carrier);
     mio_assert(carrier->state == request_state::started && c->fd >= 0);
     entry *e = entry_find(r, c);
@@ -172,7 +171,10 @@ static void submit_any(loop *l, readiness *r, request *carrier) {
             return;
         }
         if (connecting) e->tag &= ~READY_OUT;
-        if (carrier->op == op_code::send && submit_send(l, r, c)) return;
+        if (carrier->op == op_code::send) { // a fresh descriptor is tried at once
+            readiness_submit(l, carrier);
+            return;
+        }
     }
     if (carrier == &c->in && (e->tag & ENTRY_IN_MASKED) != 0) {
         e->tag &= ~ENTRY_QUIET_MASK;
@@ -187,9 +189,11 @@ static void submit_any(loop *l, readiness *r, request *carrier) {
 }
 
 void readiness_submit(loop *l, request *carrier) {
-    readiness *r = readiness_of(l);
-    if (__builtin_expect(carrier->op == op_code::send, 1) && submit_send(l, r, channel_of_out(carrier))) return;
-    submit_any(l, r, carrier);
+    if (__builtin_expect(carrier->op == op_code::send, 1)) {
+        channel *c = channel_of_out(carrier);
+        if (submit_send(l, c, entry_find(readiness_of(l), c))) return;
+    }
+    submit_any(l, readiness_of(l), carrier);
 }
 
 // Between two attempts nothing of a carrier is in the kernel. Its entry is left where it stands.
@@ -219,13 +223,13 @@ static inline bool visit_again(const entry *e, const channel *c) {
 }
 
 // Somebody waits in direction out, or nobody at all, or the entry is nobody's.
-static void visit_unusual(loop *l, readiness *r, entry *e, uint32_t at) {
+__attribute__((noinline)) static void visit_unusual(loop *l, readiness *r, entry *e, uint32_t at) {
     channel *c = e->owner;
     if (c == nullptr) return;
     bool tried = false;
     // Out first: a connect is over before anything is received.
     if ((e->tag & READY_OUT) != 0 && wanted(&c->out)) {
-        if (!perform(l, &c->out, false, &r->received)) out_dry(l, r, e, c);
+        if (!perform(l, &c->out, false, &r->received)) out_dry(l, e, c);
         tried = true;
     }
     if ((e->tag & READY_IN) != 0 && wanted(&c->in) && done_room(l) > 0) {
