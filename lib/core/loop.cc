@@ -134,7 +134,7 @@ static int loop_fill(loop *l, const struct sys *calls) {
     l->done = static_cast<completion *>(memory_alloc(&l->mem, l->done_capacity * sizeof(completion)));
     if (l->done == nullptr) return MIO_ENOMEM;
 
-    l->buffers = arena_open(l->calls, l, l->thread);
+    l->buffers = arena_open(l->calls, l, 0); // nobody's until a run: who makes the loop need not run it
     if (l->buffers == nullptr) return MIO_ENOMEM;
     error = pool_open(l, l->options.buffer_block, l->options.buffer_max_bytes);
     if (error < 0) return error;
@@ -178,8 +178,8 @@ int loop_adopt_thread(loop *l) {
         thread_life_release(l->life);
         l->life = mine;
         l->thread = me;
-        arena_set_thread(l->buffers, me);
     }
+    arena_set_thread(l->buffers, me);
     l->flags |= LOOP_HAS_RUN;
     return 0;
 }
@@ -201,6 +201,7 @@ static bool stop_seen(loop *l) {
 
 static int run_end(loop *l, int result) {
     l->flags &= ~LOOP_RUNNING;
+    arena_set_thread(l->buffers, 0); // the next run may be another thread's, while this one still holds buffers
     return result;
 }
 

@@ -63,7 +63,8 @@ static int turn_poll(loop *l, int64_t limit_ns) {
         // Asleep is visible before the inboxes are looked at again; remote_notify has the other half.
         box->asleep.store(1, std::memory_order_relaxed);
         std::atomic_thread_fence(std::memory_order_seq_cst);
-        if (remote_pending(box)) timeout_ns = 0;
+        const bool hungry = !queue_empty(l->starved) && !arena_await(l->buffers, box);
+        if (remote_pending(box) || hungry) timeout_ns = 0;
         else l->counters.polls_waited++;
     }
     l->counters.polls++;
