@@ -87,6 +87,7 @@ using namespace mio;
 int mio_loop_metrics(const mio_loop_t *public_loop, mio_loop_metrics_t *metrics) {
     const loop *l = loop_of(public_loop);
     if (l == nullptr || metrics == nullptr || metrics->size < sizeof(size_t)) return MIO_EINVAL;
+    loop_collect(const_cast<loop *>(l));
     mio_loop_metrics_t all = l->counters;
     all.handles = l->open_handles;
     all.requests = l->requests;

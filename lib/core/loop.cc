@@ -195,6 +195,13 @@ static int run_begin(loop *l) {
     return 0;
 }
 
+void loop_collect(loop *l) {
+    const bool running = (l->flags & LOOP_RUNNING) != 0;
+    if (!running) arena_set_thread(l->buffers, thread_number());
+    arena_collect(l->buffers);
+    if (!running) arena_set_thread(l->buffers, 0);
+}
+
 static bool stop_seen(loop *l) {
     return l->box->stop.load(std::memory_order_relaxed) != 0 && l->box->stop.exchange(0) != 0;
 }

@@ -94,6 +94,9 @@ int loop_drive(loop *l);
 // What run and destroy share: the loop is this thread's from now on.
 int loop_adopt_thread(loop *l); // MIO_ENOMEM
 
+// Takes home the buffers released elsewhere, also between runs. On the loop's thread.
+void loop_collect(loop *l);
+
 // Gives everything back; no handle is open. in_child: memory only.
 void loop_free(loop *l, bool in_child);
 
