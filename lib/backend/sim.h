@@ -136,7 +136,7 @@ struct sim_socket {
     sim_world *world;
     link half_open;       // listening: connections whose handshake is not complete
     link waiting;         // listening: connections to be accepted
-    uint32_t waiting_count; // of both
+    uint32_t waiting_count; // at most backlog + 1, as in Linux
     uint32_t backlog;
     uint32_t number;      // in order of creation: its name in the trace
     sim_state state;
@@ -145,7 +145,8 @@ struct sim_socket {
     bool shut_read, shut_write;
     bool fin_seen;
     bool queued;          // on its listener's lists
-    uint8_t retries;      // of the handshake's first step
+    bool counted;         // in its waiting_count
+    uint8_t retries;      // of the handshake's first step, or of its last
     int domain;
     int error;            // to be told once, negative
     int answer;           // under way to a connecting socket

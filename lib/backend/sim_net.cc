@@ -22,6 +22,7 @@ namespace mio {
 
 static constexpr uint32_t SMALLEST_RING = 4096;
 static constexpr uint8_t SYN_RETRIES = 6; // after 1, 2, 4, ... seconds; the answer to the last is waited for 64 s
+static constexpr uint8_t READY_RETRIES = 5; // the server's end of it is given up after 1 + 2 + 4 + 8 + 16 s
 static constexpr int BACKLOG_MAX = 4096;
 
 // --- bytes under way ------------------------------------------------------------------------------------------------
@@ -177,11 +178,11 @@ static void socket_gone(sim_socket *s) {
 }
 
 static void unqueue(sim_socket *s) {
-    mio_assert(s->queued && s->listener->waiting_count != 0);
+    mio_assert(s->queued && (!s->counted || s->listener->waiting_count != 0));
     link_remove(&s->place);
-    s->listener->waiting_count--;
+    if (s->counted) s->listener->waiting_count--;
     s->listener = nullptr;
-    s->queued = false;
+    s->queued = s->counted = false;
 }
 
 static void abort_queued(sim_socket *s) {
@@ -283,6 +284,8 @@ static void syn_again(sim_socket *s) {
     }
 }
 
+static bool backlog_full(const sim_socket *l) { return l->waiting_count > l->backlog; }
+
 static void syn_arrived(sim_socket *s) {
     sim_world *w = s->world;
     if (s->state != sim_state::connecting) return; // closed meanwhile
@@ -294,8 +297,8 @@ static void syn_arrived(sim_socket *s) {
         sim_event_push(w, s, sim_event_kind::answer, answer_ns);
         return;
     }
-    sim_socket *end = l->waiting_count > l->backlog ? nullptr : sim_socket_create(w, l->domain);
-    if (end == nullptr) { // full: as if it had been lost on the way
+    sim_socket *end = backlog_full(l) ? nullptr : sim_socket_create(w, l->domain);
+    if (end == nullptr) { // as if it had been lost on the way
         syn_again(s);
         return;
     }
@@ -309,7 +312,6 @@ static void syn_arrived(sim_socket *s) {
     end->queued = true;
     end->listener = l;
     link_before(&l->half_open, &end->place);
-    l->waiting_count++;
     const int64_t ready_ns = sim_add_ns(answer_ns, sim_latency(w));
     s->in.last_ns = answer_ns + 1;
     end->in.last_ns = ready_ns + 1;
@@ -328,9 +330,18 @@ static void answer_arrived(sim_socket *s) {
 
 static void became_ready(sim_socket *s) {
     if (!s->queued) return; // the listener was closed
+    sim_socket *l = s->listener;
+    if (backlog_full(l)) { // many came at once; the client believes itself connected
+        const int64_t wait_ns = MIO_SECOND << s->retries;
+        if (s->retries++ == READY_RETRIES) abort_queued(s);
+        else sim_event_push(s->world, s, sim_event_kind::ready, sim_add_ns(s->world->now_ns, wait_ns));
+        return;
+    }
     link_remove(&s->place);
-    link_before(&s->listener->waiting, &s->place);
-    sim_wake_in(s->listener);
+    link_before(&l->waiting, &s->place);
+    l->waiting_count++;
+    s->counted = true;
+    sim_wake_in(l);
 }
 
 int sim_socket_accept(sim_socket *s) {
@@ -502,6 +513,8 @@ void sim_socket_event(sim_socket *s, sim_event_kind kind) {
     case sim_event_kind::answer: answer_arrived(s); break;
     case sim_event_kind::ready: became_ready(s); break;
     }
+    mio_assert(s->events != 0);
+    s->events--; // it kept the socket alive until here
     try_free(s);
 }
 

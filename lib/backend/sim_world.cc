@@ -123,8 +123,6 @@ static sim_event event_pop(sim_world *w) {
 void sim_events_run(sim_world *w) {
     while (w->event_count != 0 && w->events[0].at_ns <= w->now_ns) {
         const sim_event event = event_pop(w);
-        mio_assert(event.socket->events != 0);
-        event.socket->events--;
         sim_socket_event(event.socket, event.kind);
     }
 }

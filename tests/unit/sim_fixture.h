@@ -38,6 +38,7 @@ inline void world_open(const mio_sim_options_t &o) {
     mio_loop_t *l;
     assert_int_equal(mio_loop_create(&l, &lo), 0);
     on = loop_of(l);
+    arena_set_thread(on->buffers, thread_number()); // as in a run
     assert_string_equal(mio_loop_backend(l), "sim");
 }
 

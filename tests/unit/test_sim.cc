@@ -203,12 +203,48 @@ static void test_a_full_backlog_makes_clients_wait(void **) {
     const int late = tcp_socket();
     const int later = tcp_socket();
     assert_int_equal(connect_to(late, ip4("127.0.0.1", 5)), -EINPROGRESS);
+    pass(MIO_MILLISECOND);
     assert_int_equal(connect_to(later, ip4("127.0.0.1", 5)), -EINPROGRESS);
     pass(130 * MIO_SECOND);
-    const int timed_out = get_option(late, SOL_SOCKET, SO_ERROR) + get_option(later, SOL_SOCKET, SO_ERROR);
-    assert_int_equal(timed_out, ETIMEDOUT);
+    assert_int_equal(get_option(late, SOL_SOCKET, SO_ERROR), 0);
+    assert_int_equal(get_option(later, SOL_SOCKET, SO_ERROR), ETIMEDOUT);
     for (const int fd : clients) assert_int_equal(os.close(fd), 0);
     for (const int fd : {first, second, third, late, later, listener}) assert_int_equal(os.close(fd), 0);
+    world_close();
+}
+
+static void test_who_comes_at_once_with_others_is_connected_before_it_is_accepted(void **) {
+    world_open(options_of(17));
+    const int listener = listen_on("127.0.0.1", 5, 0);
+    int clients[2];
+    for (int &fd : clients) {
+        fd = tcp_socket();
+        assert_int_equal(connect_to(fd, ip4("127.0.0.1", 5)), -EINPROGRESS);
+    }
+    pass(MIO_MILLISECOND);
+    for (const int fd : clients) assert_int_equal(os.send(fd, "x", 1, 0), 1);
+    int accepted[2];
+    accepted[0] = os.accept4(listener, nullptr, nullptr, 0);
+    assert_true(accepted[0] >= 0);
+    assert_int_equal(os.accept4(listener, nullptr, nullptr, 0), -EAGAIN);
+    pass(MIO_SECOND);
+    accepted[1] = os.accept4(listener, nullptr, nullptr, 0);
+    char byte;
+    for (const int fd : accepted) assert_int_equal(os.recv(fd, &byte, 1, 0), 1);
+    for (const int fd : {accepted[0], accepted[1], clients[0], clients[1]}) assert_int_equal(os.close(fd), 0);
+    // Nobody accepts at all: the second one is given up.
+    for (int &fd : clients) {
+        fd = tcp_socket();
+        assert_int_equal(connect_to(fd, ip4("127.0.0.1", 5)), -EINPROGRESS);
+    }
+    pass(60 * MIO_SECOND);
+    int reset = 0;
+    for (const int fd : clients) {
+        reset += get_option(fd, SOL_SOCKET, SO_ERROR) == ECONNRESET;
+        assert_int_equal(os.close(fd), 0);
+    }
+    assert_int_equal(reset, 1);
+    assert_int_equal(os.close(listener), 0);
     world_close();
 }
 
@@ -456,6 +492,7 @@ int main() {
         cmocka_unit_test(test_options_are_remembered),
         cmocka_unit_test(test_nobody_listens),
         cmocka_unit_test(test_a_full_backlog_makes_clients_wait),
+        cmocka_unit_test(test_who_comes_at_once_with_others_is_connected_before_it_is_accepted),
         cmocka_unit_test(test_closing_a_listener_resets_who_waits),
         cmocka_unit_test(test_bytes_take_their_time),
         cmocka_unit_test(test_bytes_keep_their_order),
