@@ -365,3 +365,28 @@ TEST(a_jump_of_the_wall_clock_moves_no_timer) {
     ck_assert_int_ge(now, before);
     ck_assert_int_le(now, clock_ns());
 }
+
+struct turning {
+    uint64_t expected;
+    int left;
+};
+
+TEST(a_timer_of_zero_fires_in_the_very_next_turn) {
+    mio_loop_t *loop = loop_open();
+    mio_hook_t *hook;
+    assert_is(mio_hook_create(loop, MIO_HOOK_IDLE, &hook), 0);
+    assert_is(mio_hook_start(hook, [](mio_hook_t *, void *) {}, nullptr), 0); // the poll does not wait
+    assert_is(mio_handle_unref(hook), 0);
+    static turning state;
+    static mio_timer_cb fired;
+    fired = [](mio_timer_t *self, void *) {
+        const uint64_t turn = metrics(mio_handle_loop(self)).turns;
+        ck_assert_uint_eq(turn, state.expected);
+        state.expected = turn + 1;
+        if (--state.left > 0) assert_is(mio_timer_start(self, 0, 0, fired, nullptr), 0);
+    };
+    state = {metrics(loop).turns + 1, 100};
+    assert_is(mio_timer_start(timer_open(loop), 0, 0, fired, nullptr), 0);
+    run_to_end(loop);
+    assert_is(state.left, 0);
+}
