@@ -2,7 +2,8 @@
 //
 //   sim_world.cc    seed, virtual time, events, the trace, the descriptors, who runs next (mio_sim_*)
 //   sim_addr.cc     addresses and ports: who is bound to what, who listens where
-//   sim_net.cc      TCP in memory: handshakes, bytes under way, FIN, RST
+//   sim_net.cc      TCP in memory: handshakes, FIN, RST, who waits for what
+//   sim_pipe.cc     one direction of a connection: segments under way and their bytes
 //   sim_sys.cc      the table of system calls that loops of a world see
 //   sim_backend.cc  the seam: carriers in, completions out
 //
@@ -198,6 +199,15 @@ int64_t sim_socket_send(sim_socket *s, const struct iovec *iov, unsigned n);
 int64_t sim_socket_readable(sim_socket *s);
 
 void sim_socket_event(sim_socket *s, sim_event_kind kind);
+
+// --- pipes (sim_pipe.cc) --------------------------------------------------------------------------------------------
+
+void sim_pipe_put(sim_socket *to, uint32_t bytes, sim_mark mark); // a segment sets out
+void sim_pipe_arm(sim_socket *to);                                // the event of the first one under way
+bool sim_pipe_grow(sim_world *w, sim_pipe *p, uint32_t needed);   // false: no memory
+void sim_pipe_drop(sim_pipe *p);                                  // its bytes; segments stay under way
+// Copies n bytes of the ring, `at` bytes behind its head: in (from) or, where from is nullptr, out (to).
+void sim_pipe_copy(sim_pipe *p, uint32_t at, const char *from, char *to, uint32_t n);
 
 // --- descriptors (sim_world.cc) -------------------------------------------------------------------------------------
 

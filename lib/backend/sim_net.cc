@@ -5,9 +5,8 @@
 //   connected <---- latency ----- answer                                  connected
 //            ------ latency ----> ready: may be accepted                  waiting
 //
-// A pipe lies at its receiver: bytes are copied into its ring when they are sent, and may be read when their segment
-// has arrived. Segments of one direction arrive in order; at most socket_buffer bytes are unread or under way. RST is
-// a segment like another, so what arrived before it can be read first.
+// Bytes travel in pipes (sim_pipe.cc). FIN and RST are segments like others, so what arrived before them can be read
+// first.
 //
 // Invariants: a socket is freed when it has no descriptor, no event is queued for it and its peer is as far. A socket
 // that is gone still answers what arrives with RST. Nothing here knows carriers; it tells them by sim_wake_*.
@@ -20,83 +19,13 @@
 
 namespace mio {
 
-static constexpr uint32_t SMALLEST_RING = 4096;
 static constexpr uint8_t SYN_RETRIES = 6; // after 1, 2, 4, ... seconds; the answer to the last is waited for 64 s
 static constexpr uint8_t READY_RETRIES = 5; // the server's end of it is given up after 1 + 2 + 4 + 8 + 16 s
 static constexpr int BACKLOG_MAX = 4096;
 
-// --- bytes under way ------------------------------------------------------------------------------------------------
+// --- resets ---------------------------------------------------------------------------------------------------------
 
 static bool takes_segments(const sim_socket *s) { return s != nullptr && !s->gone && s->state != sim_state::dead; }
-
-static void pipe_arm(sim_socket *to) {
-    sim_pipe *p = &to->in;
-    if (p->armed || p->count == 0) return;
-    p->armed = true;
-    const int64_t at_ns = p->segments[p->first].at_ns;
-    sim_event_push(to->world, to, sim_event_kind::arrive, at_ns < to->world->now_ns ? to->world->now_ns : at_ns);
-}
-
-static void pipe_put(sim_socket *to, uint32_t bytes, sim_mark mark) {
-    sim_pipe *p = &to->in;
-    int64_t at_ns = sim_add_ns(to->world->now_ns, sim_latency(to->world));
-    if (at_ns < p->last_ns) at_ns = p->last_ns;
-    p->last_ns = at_ns;
-    sim_segment *last = p->count == 0 ? nullptr : &p->segments[(p->first + p->count - 1) % SIM_SEGMENTS];
-    if (mark == sim_mark::data && p->count >= SIM_SEGMENTS - 2) { // many small segments travel together
-        mio_assert(last->mark == sim_mark::data);
-        last->bytes += bytes;
-        last->at_ns = at_ns;
-        return;
-    }
-    mio_assert(p->count < SIM_SEGMENTS);
-    p->segments[(p->first + p->count++) % SIM_SEGMENTS] = sim_segment{at_ns, bytes, mark};
-    pipe_arm(to);
-}
-
-static void pipe_drop(sim_pipe *p) {
-    sim_memory_release(p->ring, p->size);
-    p->ring = nullptr;
-    p->size = p->head = p->filled = p->arrived = 0;
-}
-
-static bool pipe_grow(sim_world *w, sim_pipe *p, uint32_t needed) {
-    if (needed <= p->size) return true;
-    uint32_t size = p->size < SMALLEST_RING ? SMALLEST_RING : p->size * 2;
-    if (size < needed) size = needed;
-    if (size > w->options.socket_buffer) size = w->options.socket_buffer;
-    auto *ring = static_cast<char *>(sim_memory_alloc(size));
-    if (ring == nullptr) return false;
-    const uint32_t straight = p->size - p->head;
-    if (p->filled <= straight) {
-        if (p->filled != 0) memcpy(ring, p->ring + p->head, p->filled);
-    } else {
-        memcpy(ring, p->ring + p->head, straight);
-        memcpy(ring + straight, p->ring, p->filled - straight);
-    }
-    sim_memory_release(p->ring, p->size);
-    p->ring = ring;
-    p->size = size;
-    p->head = 0;
-    return true;
-}
-
-// Copies n bytes of the ring, `at` bytes behind its head: in (from != nullptr) or out.
-static void ring_copy(sim_pipe *p, uint32_t at, const char *from, char *to, uint32_t n) {
-    mio_assert(n <= p->size && at <= p->size);
-    uint32_t place = p->head + at;
-    if (place >= p->size) place -= p->size;
-    const uint32_t straight = n < p->size - place ? n : p->size - place;
-    if (from != nullptr) {
-        memcpy(p->ring + place, from, straight);
-        if (n != straight) memcpy(p->ring, from + straight, n - straight);
-    } else {
-        memcpy(to, p->ring + place, straight);
-        if (n != straight) memcpy(to + straight, p->ring, n - straight);
-    }
-}
-
-// --- resets ---------------------------------------------------------------------------------------------------------
 
 static void send_reset(sim_socket *s) {
     sim_socket *peer = s->peer;
@@ -109,14 +38,14 @@ static void send_reset(sim_socket *s) {
             p->filled -= bytes;
         }
     }
-    pipe_put(peer, 0, sim_mark::reset);
+    sim_pipe_put(peer, 0, sim_mark::reset);
 }
 
 static int fail_by_chance(sim_socket *s) {
     sim_trace(s->world, SIM_DID_RESET, s->number, 0);
     send_reset(s);
     s->state = sim_state::dead;
-    pipe_drop(&s->in);
+    sim_pipe_drop(&s->in);
     sim_wake_in(s);
     sim_wake_out(s);
     return -ECONNRESET;
@@ -157,7 +86,7 @@ void sim_socket_free(sim_socket *s) {
     s->world->socket_count--;
     link_remove(&s->all);
     if (s->peer != nullptr) s->peer->peer = nullptr;
-    pipe_drop(&s->in);
+    sim_pipe_drop(&s->in);
     sim_memory_release(s, sizeof *s);
 }
 
@@ -173,7 +102,7 @@ static void socket_gone(sim_socket *s) {
     mio_assert(!s->gone && s->fds == nullptr);
     s->gone = true;
     sim_unbind(s);
-    pipe_drop(&s->in);
+    sim_pipe_drop(&s->in);
     try_free(s);
 }
 
@@ -216,7 +145,7 @@ void sim_socket_leave(sim_socket *s) {
             send_reset(s);
             s->state = sim_state::dead;
         } else if (!s->shut_write && takes_segments(s->peer)) {
-            pipe_put(s->peer, 0, sim_mark::fin);
+            sim_pipe_put(s->peer, 0, sim_mark::fin);
         }
         s->shut_write = true;
         break;
@@ -397,7 +326,7 @@ int64_t sim_socket_receive(sim_socket *s, const struct iovec *iov, unsigned n, b
     for (unsigned i = 0; i < n && done < bytes; i++) {
         const uint32_t left = bytes - done;
         const uint32_t part = iov[i].iov_len < left ? static_cast<uint32_t>(iov[i].iov_len) : left;
-        ring_copy(&s->in, done, nullptr, static_cast<char *>(iov[i].iov_base), part);
+        sim_pipe_copy(&s->in, done, nullptr, static_cast<char *>(iov[i].iov_base), part);
         done += part;
     }
     mio_assert(done == bytes);
@@ -437,7 +366,7 @@ int64_t sim_socket_send(sim_socket *s, const struct iovec *iov, unsigned n) {
     if (sim_chance(w, SIM_FOR_NETWORK, w->options.reset_ppm)) return fail_by_chance(s);
     uint32_t bytes = total < room ? static_cast<uint32_t>(total) : room;
     if (sim_chance(w, SIM_FOR_NETWORK, w->options.short_write_ppm)) bytes = 1 + sim_below(w, SIM_FOR_NETWORK, bytes);
-    if (!lost && !pipe_grow(w, &peer->in, peer->in.filled + bytes)) {
+    if (!lost && !sim_pipe_grow(w, &peer->in, peer->in.filled + bytes)) {
         bytes = peer->in.size - peer->in.filled;
         if (bytes == 0) return -ENOBUFS;
     }
@@ -445,11 +374,11 @@ int64_t sim_socket_send(sim_socket *s, const struct iovec *iov, unsigned n) {
     for (unsigned i = 0; i < n && done < bytes && !lost; i++) {
         const uint32_t left = bytes - done;
         const uint32_t part = iov[i].iov_len < left ? static_cast<uint32_t>(iov[i].iov_len) : left;
-        ring_copy(&peer->in, peer->in.filled + done, static_cast<const char *>(iov[i].iov_base), nullptr, part);
+        sim_pipe_copy(&peer->in, peer->in.filled + done, static_cast<const char *>(iov[i].iov_base), nullptr, part);
         done += part;
     }
     if (!lost) peer->in.filled += bytes;
-    pipe_put(peer, bytes, sim_mark::data);
+    sim_pipe_put(peer, bytes, sim_mark::data);
     sim_trace(w, SIM_DID_SEND, s->number, bytes);
     return bytes;
 }
@@ -462,7 +391,7 @@ int sim_socket_shutdown(sim_socket *s, bool read, bool write) {
     if (s->state != sim_state::connected) return -ENOTCONN;
     if (write && !s->shut_write) {
         s->shut_write = true;
-        if (takes_segments(s->peer)) pipe_put(s->peer, 0, sim_mark::fin);
+        if (takes_segments(s->peer)) sim_pipe_put(s->peer, 0, sim_mark::fin);
         sim_wake_out(s);
     }
     if (read) {
@@ -503,7 +432,7 @@ static void segments_arrived(sim_socket *s) {
         case sim_mark::reset: reset_received(s); break;
         }
     }
-    pipe_arm(s);
+    sim_pipe_arm(s);
 }
 
 void sim_socket_event(sim_socket *s, sim_event_kind kind) {
