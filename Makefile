@@ -58,7 +58,7 @@ config.mk: $(srcdir)/configure $(srcdir)/config.mk.in
 	@./config.status -q --recheck >/dev/null && ./config.status -q
 
 # Objects are built anew when the flags change.
-flags_now := $(CXX)|$(CC)|$(CPPFLAGS)|$(CXXFLAGS)|$(CFLAGS)|$(LDFLAGS)|$(LIBS)|$(MIO_DEFINES)|$(MIO_CXXFLAGS)|$(MIO_WARNINGS)|$(MIO_WERROR)|$(MIO_SANITIZE)
+flags_now := $(CXX)|$(CC)|$(CPPFLAGS)|$(CXXFLAGS)|$(CFLAGS)|$(LDFLAGS)|$(LIBS)|$(MIO_DEFINES)|$(MIO_CXXFLAGS)|$(MIO_WARNINGS)|$(MIO_WERROR)|$(MIO_SANITIZE)|$(COVERAGE)
 ifneq ($(flags_now),$(if $(wildcard $(B)/flags),$(shell cat $(B)/flags)))
 $(shell mkdir -p $(B))
 $(file >$(B)/flags,$(flags_now))
@@ -82,7 +82,7 @@ lib_ldflags = -shared -Wl,-soname,$(soname) -Wl,--version-script=$(srcdir)/lib/l
 
 depend = -MMD -MP
 compile = $(CXX) $(1) $(CPPFLAGS) $(CXXFLAGS) $(MIO_SANITIZE) $(depend) -c -o $@ $<
-lib_flags = -I$(srcdir)/include -I$(srcdir)/lib $(MIO_DEFINES) $(MIO_CXXFLAGS) $(MIO_WARNINGS) $(MIO_WERROR) -pthread
+lib_flags = -I$(srcdir)/include -I$(srcdir)/lib $(MIO_DEFINES) $(MIO_CXXFLAGS) $(MIO_WARNINGS) $(MIO_WERROR) $(COVERAGE) -pthread
 
 lib: $(static_library) $(shared_library) $(B)/$(soname) $(B)/libmio.so
 
@@ -165,7 +165,8 @@ unit := $(patsubst $(srcdir)/tests/%.cc,$(B)/tests/%,$(unit_sources))
 support := $(if $(support_sources),$(B)/tests/support.a)
 
 # An archive: of the support code, each program takes what it uses. Only the unit tests and the support code see lib/.
-test_flags = -std=c++17 -I$(srcdir)/include -I$(srcdir)/tests $(MIO_DEFINES) -Wall -Wextra -Wshadow $(MIO_WERROR) -pthread
+test_flags = -std=c++17 -I$(srcdir)/include -I$(srcdir)/tests $(MIO_DEFINES) -Wall -Wextra -Wshadow $(MIO_TEST_CXXFLAGS) \
+	$(MIO_WERROR) -pthread
 pkg_config = $(shell $(PKG_CONFIG) $(1))
 
 $(B)/obj/tests/api/%.o: $(srcdir)/tests/api/%.cc $(B)/flags
@@ -208,7 +209,7 @@ $(B)/obj/odr/%.o: $(srcdir)/%.cc $(B)/flags
 
 # A suite is NAME=COMMAND for tools/run-tests; its last line says how many passed, failed, were skipped.
 tool_names = CC='$(CC)' CXX='$(CXX)' CXXFLAGS='-std=c++17 -Wall -Wextra -I$(srcdir)/include $(CXXFLAGS)' \
-	LIBS='$(static_library) -pthread $(LIBS)' NM='$(NM)' READELF='$(READELF)' PKG_CONFIG='$(PKG_CONFIG)' SANITIZE='$(MIO_SANITIZE)'
+	LIBS='$(static_library) -pthread $(LDFLAGS) $(LIBS)' NM='$(NM)' READELF='$(READELF)' PKG_CONFIG='$(PKG_CONFIG)' SANITIZE='$(MIO_SANITIZE)'
 suite_includes = 'includes=$(srcdir)/tools/check-includes $(srcdir)'
 suite_configure = 'configure=$(srcdir)/tools/check-configure $(srcdir)'
 suite_abi = 'headers=$(srcdir)/tests/abi/headers $(srcdir)' \
@@ -268,13 +269,14 @@ bench:
 	+@$(MAKE) --no-print-directory $(jobs) these THESE='$(bench)'
 	@$(if $(bench),$(bench) $(BENCH_ARGS),echo "there is no benchmark: tools/bench is empty"; exit 1)
 
-# Another build, of its own, in build/coverage: lines of lib/ that the tests reach.
+# Another build, of its own, in build/coverage: lines of lib/ that the tests reach. Only lib/ is compiled with counters.
 coverage:
 	@mkdir -p $(B)/coverage
-	@cd $(B)/coverage && $(abspath $(srcdir))/configure -q CC='$(CC)' CXX='$(CXX)' CXXFLAGS='-O0 -g --coverage' \
-		CFLAGS='-O0 -g --coverage' LDFLAGS='--coverage'
+	@cd $(B)/coverage && $(abspath $(srcdir))/configure -q CC='$(CC)' CXX='$(CXX)' CXXFLAGS='-O0 -g' CFLAGS='-O0 -g' \
+		LDFLAGS='--coverage'
 	@find $(B)/coverage -name '*.gcda' -delete
-	+@$(MAKE) --no-print-directory -C $(B)/coverage check-tests
+	+@$(MAKE) --no-print-directory -C $(B)/coverage check-tests COVERAGE=--coverage || \
+		[ -n "$$(find $(B)/coverage -name '*.gcda' | head -n 1)" ]
 	@$(srcdir)/tools/coverage-report $(B)/coverage/$(B)/obj/lib
 
 # ----------------------------------------------------------------------------------------------- installation
