@@ -112,7 +112,7 @@ bench_sources := $(sort $(wildcard $(srcdir)/tools/bench/*.cc))
 load := $(if $(load_sources),$(B)/bin/mio-load)
 bench := $(if $(bench_sources),$(B)/bin/mio-bench)
 
-# Programs see what a user sees: the public headers and libmio.a.
+# Programs see what a user sees: the public headers and libmio.a. mio-bench measures the bare timing wheel as well.
 program_warnings = -Wall -Wextra -Wpedantic -Wshadow $(MIO_WERROR)
 program_flags = -std=c++17 -I$(srcdir)/include $(program_warnings) -pthread
 link_program = $(CXX) $(CXXFLAGS) $(MIO_SANITIZE) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) $(1) -pthread $(LIBS)
@@ -137,6 +137,8 @@ $(B)/obj/tools/%.o: $(srcdir)/tools/%.cc $(B)/flags
 	$(call say,CXX,$<)
 	@mkdir -p $(@D)
 	$(Q)$(call compile,$(program_flags) -I$(srcdir)/tools)
+
+$(B)/obj/tools/bench/%.o: program_flags += -I$(srcdir)/lib
 
 $(B)/examples/%: $(B)/obj/examples/%.o $(static_library)
 	$(call say,LINK,$@)

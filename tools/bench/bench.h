@@ -51,6 +51,7 @@ void report_heading(const settings *with, const char *line);
 void report_pair_heading(const settings *with, const char *const sides[2]);
 void report_pair(const settings *with, const char *name, const char *const sides[2], const double p10[2],
                  const double median[2], double paired);
+void report_one_heading(const settings *with);
 void report_one(const settings *with, const char *name, const char *what, double p10, double median);
 void report_close(const settings *with);
 

@@ -93,6 +93,10 @@ void report_pair(const settings *with, const char *name, const char *const sides
     fflush(stdout);
 }
 
+void report_one_heading(const settings *with) {
+    if (!with->json) printf("%-22s %-44s %9s %9s\n", "", "", "p10", "median");
+}
+
 void report_one(const settings *with, const char *name, const char *what, double p10, double median) {
     if (with->json) {
         record_begin(name);

@@ -16,7 +16,7 @@ static const char help[] =
     "Measures libmio in one process: an echo server beside a hand-written epoll loop, timers, posts.\n"
     "\n"
     "  --cell PATTERN    only the cells whose name fits, as a shell would match: 'echo/tcp/*', 'timers/*'\n"
-    "  --rounds N        rounds of each cell (300)\n"
+    "  --rounds N        rounds of each echo cell (300); timers: at most 5\n"
     "  --echoes N        echoes of each side in a round, at least (256)\n"
     "  --sides A,B       what the echo cells compare: mio, level, edge (mio,level)\n"
     "  --single SIDE     that side alone, one echo cell, --echoes messages: for a profiler\n"
@@ -98,6 +98,8 @@ static int run(int argc, char **argv) {
     }
     if (!with.list) report_open(&with);
     echo_run(&with);
+    timers_run(&with);
+    posts_run(&with);
     if (!with.list) report_close(&with);
     return 0;
 }
