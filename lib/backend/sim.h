@@ -223,6 +223,7 @@ struct sim_loop { // loop.backend_state
     uint32_t number;
     uint32_t started;
     bool stopped;               // in this mio_sim_run
+    bool fresh;                 // has not had its first turn in this mio_sim_run (hooks run in a turn only)
     sim_carrier **ready;        // may have a result
     sim_carrier **later;        // put off to the next poll
     uint32_t ready_count, later_count, capacity;

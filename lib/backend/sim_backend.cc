@@ -79,6 +79,7 @@ static int backend_sim_open(loop *l) {
     sim_loop *sl = sim_loop_of(l);
     sl->on = l;
     sl->number = w->loop_sequence++;
+    sl->fresh = true;
     link_before(&w->loops, &sl->at);
     return 0;
 }

@@ -209,7 +209,7 @@ static bool loop_takes_part(const sim_loop *sl) {
 }
 
 static bool loop_ready(sim_loop *sl) {
-    return loop_takes_part(sl) && (sim_loop_has_work(sl) || loop_runnable(sl->on));
+    return loop_takes_part(sl) && (sl->fresh || sim_loop_has_work(sl) || loop_runnable(sl->on));
 }
 
 static sim_loop *choose_loop(sim_world *w) {
@@ -254,6 +254,7 @@ static int world_run(sim_world *w, int64_t until_ns) {
             continue;
         }
         sim_trace(w, SIM_DID_TURN, sl->number, 0);
+        sl->fresh = false;
         const int result = loop_drive(sl->on); // may have destroyed other loops: nothing of the list is kept over it
         if (result < 0) return result;
         if (result == MIO_STOPPED) {
@@ -325,8 +326,9 @@ int mio_sim_run(mio_sim_t *world, int64_t limit_ns) {
     if (w->running) return MIO_EBUSY;
     for (link *at = w->loops.next; at != &w->loops; at = at->next) {
         sim_loop *sl = sim_loop_at(at);
-        if (sl->on->in_callback || (sl->on->flags & LOOP_RUNNING) != 0) return MIO_EBUSY;
+        if ((sl->on->flags & LOOP_RUNNING) != 0) return MIO_EBUSY;
         sl->stopped = false;
+        sl->fresh = true;
     }
     w->running = true;
     const int result = world_run(w, sim_add_ns(w->now_ns, limit_ns));

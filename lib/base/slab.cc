@@ -1,8 +1,8 @@
 // Slabs: which slot an object gets, when a chunk is added, and what can be seen of a slot that is free.
 // Knows sizes and indices, nothing of what lies in its objects.
 //
-//   - Free slots form one list, oldest first: first_free -> ... -> last_free, linked by index + 1 through the first
-//     word of the object. free_count of them; free_count + live_count is every slot there is.
+//   - Free slots form one list, oldest first: first_free -> ... -> last_free, linked through the first word of the
+//     object; free_count of them.
 //   - A slot's generation changes when it is taken, so all ids of its former object are stale from then on; those of an
 //     object just given back are told by its tag.
 //   - While free_count is at or below the quarantine chunks are added first. Only when no memory can be had does a slot
@@ -12,59 +12,13 @@
 
 #include <string.h>
 
-#if defined(__SANITIZE_ADDRESS__)
-#define MIO_SLAB_POISON 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define MIO_SLAB_POISON 1
-#endif
-#endif
-
-#ifdef MIO_SLAB_POISON
-#include <sanitizer/asan_interface.h>
-#endif
-
 namespace mio {
 
 // Never quite reached: ids hold index + 1 in 26 bits.
 static constexpr uint32_t SLAB_SLOTS_MAX = 1u << SLAB_INDEX_BITS;
 static constexpr uint32_t CHUNKS_AT_FIRST = 8;
 
-static inline void body_hide(void *object, size_t size) {
-#ifdef MIO_SLAB_POISON
-    ASAN_POISON_MEMORY_REGION(object, size);
-#else
-    static_cast<void>(object);
-    static_cast<void>(size);
-#endif
-}
-
-static inline void body_show(void *object, size_t size) {
-#ifdef MIO_SLAB_POISON
-    ASAN_UNPOISON_MEMORY_REGION(object, size);
-#else
-    static_cast<void>(object);
-    static_cast<void>(size);
-#endif
-}
-
 static inline size_t body_size(const slab *s) { return s->stride - sizeof(slab_header); }
-
-// The link of a free slot: index + 1 of the next one, 0 at the end. Hidden again at once, so that a use of the first
-// word of a dead object is seen too.
-static inline uint32_t link_read(void *object) {
-    uint32_t next;
-    body_show(object, sizeof(uint64_t));
-    memcpy(&next, object, sizeof(next));
-    body_hide(object, sizeof(uint64_t));
-    return next;
-}
-
-static inline void link_write(void *object, uint32_t next) {
-    body_show(object, sizeof(uint64_t));
-    memcpy(object, &next, sizeof(next));
-    body_hide(object, sizeof(uint64_t));
-}
 
 static inline slab_header *slot_at(const slab *s, uint32_t index) {
     const uint32_t in_chunk = index & ((1u << s->chunk_shift) - 1);
@@ -88,14 +42,14 @@ static size_t chunk_size(const slab *s) { return static_cast<size_t>(s->stride) 
 
 void slab_close(slab *s) {
     for (uint32_t i = 0; i < s->chunk_count; i++) {
-        body_show(s->chunks[i], chunk_size(s)); // it goes to an allocator that may look at it
+        region_show(s->chunks[i], chunk_size(s)); // it goes to an allocator that may look at it
         memory_release(s->from, s->chunks[i], chunk_size(s));
     }
     memory_release(s->from, s->chunks, s->chunk_capacity * sizeof(char *));
     s->chunks = nullptr;
     s->chunk_count = s->chunk_capacity = 0;
-    s->first_free = s->last_free = 0;
-    s->free_count = s->live_count = 0;
+    s->first_free = s->last_free = nullptr;
+    s->free_count = 0;
 }
 
 static bool chunk_places_grow(slab *s) {
@@ -123,49 +77,19 @@ static __attribute__((noinline)) bool slab_grow(slab *s) {
         slab_header *header = slot_at(s, index);
         header->tag = SLAB_FREE | index;
         header->generation = s->first_generation;
-        body_hide(header + 1, body_size(s));
-        link_write(header + 1, index + 1 < first + slots ? index + 2 : 0);
+        region_hide(header + 1, body_size(s));
+        if (s->free_count == 0) s->first_free = header + 1;
+        else slab_link_write(s->last_free, header + 1);
+        s->last_free = header + 1;
+        s->free_count++;
     }
-    if (s->first_free == 0) s->first_free = first + 1;
-    else link_write(slot_at(s, s->last_free - 1) + 1, first + 1);
-    s->last_free = first + slots;
-    s->free_count += slots;
     return true;
 }
 
-void *slab_take(slab *s) {
-    while (__builtin_expect(s->free_count <= s->quarantine, 0)) {
-        if (slab_grow(s)) continue;
-        if (s->free_count == 0) return nullptr;
-        break;
-    }
-    const uint32_t index = s->first_free - 1;
-    slab_header *header = slot_at(s, index);
-    mio_assert(header->tag == (SLAB_FREE | index));
-
-    s->first_free = link_read(header + 1);
-    s->free_count--;
-    s->live_count++;
-    header->tag = SLAB_LIVE | index;
-    header->generation++;
-    body_show(header + 1, body_size(s));
-    return header + 1;
-}
-
-void slab_give(slab *s, void *object) {
-    slab_header *header = slab_header_of(object);
-    const uint32_t index = header->tag & SLAB_INDEX_MASK;
-    mio_assert(header->tag == (SLAB_LIVE | index));
-    mio_assert_slow(index < slab_slots(s) && slot_at(s, index) == header);
-
-    header->tag = SLAB_FREE | index;
-    body_hide(object, body_size(s));
-    link_write(object, 0);
-    if (s->first_free == 0) s->first_free = index + 1;
-    else link_write(slot_at(s, s->last_free - 1) + 1, index + 1);
-    s->last_free = index + 1;
-    s->free_count++;
-    s->live_count--;
+bool slab_refill(slab *s) {
+    while (s->free_count <= s->quarantine)
+        if (!slab_grow(s)) return s->free_count != 0;
+    return true;
 }
 
 void *slab_at(const slab *s, uint32_t index) {

@@ -152,9 +152,9 @@ void closings_run(loop *l) {
         const bool before = handle_counts(h);
         h->state = handle_state::ended;
         if (note.cb != nullptr && (h->flags & HANDLE_ABANDONED) == 0) {
-            const int64_t begun_ns = callback_begin(l, h, "close");
+            const int64_t begun_ns = callback_begin(l, h);
             note.cb(theirs<mio_handle_t>(h), note.arg);
-            callback_end(l, h, begun_ns);
+            callback_end(l, h, begun_ns, "close");
         }
         handle_ended(l, h);
         if (h->extra != nullptr) memory_release(&l->mem, h->extra, sizeof(extension));

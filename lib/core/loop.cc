@@ -159,6 +159,8 @@ int loop_create(loop **out, const mio_loop_options_t *options, const struct sys 
     memset(static_cast<void *>(l), 0, sizeof(loop));
     l->mem = mem;
     l->options = complete;
+    const size_t usual = complete.write_high < complete.write_queue_max ? complete.write_high : complete.write_queue_max;
+    l->usual_write = usual < MIO_BUF_SIZE_MAX ? usual : MIO_BUF_SIZE_MAX;
     error = loop_fill(l, calls);
     if (error < 0) {
         loop_free(l, false);
@@ -187,7 +189,7 @@ int loop_adopt_thread(loop *l) {
 static int run_begin(loop *l) {
     if (l == nullptr) return MIO_EINVAL;
     if (*l->fork_page == 0) return MIO_EPERM;
-    if ((l->flags & LOOP_RUNNING) != 0 || l->in_callback) return MIO_EBUSY;
+    if ((l->flags & LOOP_RUNNING) != 0) return MIO_EBUSY;
     if (l->world != nullptr && l->thread != thread_number()) return MIO_EPERM;
     const int error = loop_adopt_thread(l);
     if (error < 0) return error;

@@ -21,7 +21,7 @@ constexpr unsigned SLAB_PUSHBACK = SLAB_REQUEST + REQUEST_CLASSES;
 constexpr unsigned SLABS = SLAB_PUSHBACK + 1;
 
 // loop.flags
-constexpr uint32_t LOOP_RUNNING = 1;     // inside run, run_once, destroy or mio_sim_run
+constexpr uint32_t LOOP_RUNNING = 1;     // inside run, run_once, destroy or mio_sim_run: callbacks run then only
 constexpr uint32_t LOOP_DESTROYING = 2;  // starts are refused
 constexpr uint32_t LOOP_HAS_RUN = 4;
 
@@ -38,8 +38,7 @@ struct loop {
     queue<request> settled;     // carriers that ended without the backend's ring: cancels, pushback
     queue<request> dirty;       // carriers WAITING for the flush
     queue<handle> closings;     // handles whose end is due
-    handle *current;            // whose callback runs; nullptr after it was abandoned in it
-    bool in_callback;
+    handle *current;            // whose callback ran last; nullptr after it was abandoned
     bool now_fresh;             // now_ns was read in this turn
 
     int64_t now_ns;
@@ -63,10 +62,10 @@ struct loop {
     link hooks[3];              // by mio_hook_phase
     uint32_t hooks_active[3];
 
+    size_t usual_write;         // bytes up to which a write on an idle stream crosses no mark
     mio_loop_options_t options; // with every default filled in
     struct mio_sim *world;
     void *data;
-    const char *callback_name;  // for the watchdog
     mio_loop_metrics_t counters;
     struct wheel wheel;
 };
@@ -113,20 +112,16 @@ void loop_log(loop *l, enum mio_log_level level, const char *format, ...) __attr
 // Around every callback of the user's: who is running, the watchdog, and whether the handle survived.
 void callback_slow(loop *l, handle *h, const char *what, int64_t begun_ns);
 
-inline int64_t callback_begin(loop *l, handle *h, const char *what) {
+inline int64_t callback_begin(loop *l, handle *h) {
     l->current = h;
-    l->in_callback = true;
     l->counters.callbacks++;
-    l->callback_name = what;
     return __builtin_expect(l->options.watchdog != nullptr, 0) ? l->calls->monotonic_ns() : 0;
 }
 
-// true: h was not abandoned in its callback and may be touched.
-inline bool callback_end(loop *l, handle *h, int64_t begun_ns) {
+// true: h was not abandoned in its callback and may be touched. what: for the watchdog.
+inline bool callback_end(loop *l, handle *h, int64_t begun_ns, const char *what) {
     const bool survived = l->current == h;
-    l->current = nullptr;
-    l->in_callback = false;
-    if (__builtin_expect(begun_ns != 0, 0)) callback_slow(l, survived ? h : nullptr, l->callback_name, begun_ns);
+    if (__builtin_expect(begun_ns != 0, 0)) callback_slow(l, survived ? h : nullptr, what, begun_ns);
     return survived;
 }
 
@@ -136,7 +131,8 @@ inline uint32_t done_room(const loop *l) { return l->done_capacity - (l->done_ta
 
 // The result of a STARTED carrier (or, with MORE, one of its results). There is room: the backend looked.
 inline void request_finish(loop *l, request *carrier, int64_t result, uint32_t flags, block *from, uint32_t offset) {
-    mio_assert(carrier->state == request_state::started && l->done_tail - l->done_head != l->done_capacity);
+    mio_assert(carrier->state == request_state::started);
+    mio_assert_slow(done_room(l) != 0);
     if ((flags & FINISH_MORE) == 0) carrier->state = request_state::done;
     completion *record = &l->done[l->done_tail++ & (l->done_capacity - 1)];
     record->req = carrier;
@@ -246,12 +242,59 @@ void handle_try_end(handle *h);
 
 // --- lane requests (request.cc) -------------------------------------------------------------------------------------
 
-// WAITING, with room for n buffers (bufs_used = n, not filled in), counted with its owner, not yet in a lane.
-// nullptr: no memory.
-lane_request *request_create(loop *l, handle *owner, op_code op, unsigned n);
-mio_req_t request_id(const lane_request *req);
+// WAITING, with room for n buffers (bufs_used = n, not filled in), counted with its owner, not yet in a lane; cb, arg and
+// total are the caller's to fill in. nullptr: no memory.
+uint8_t request_class_of(unsigned n);
+inline void request_init(lane_request *req, handle *owner, op_code op, unsigned n, uint8_t size_class) {
+    req->result = 0;
+    req->op = op;
+    req->state = request_state::waiting;
+    req->flags = 0;
+    req->owner = owner;
+    req->moved = 0;
+    req->total = 0;
+    req->since_ms = static_cast<uint32_t>(owner->on->now_ns >> 20);
+    req->size_class = size_class;
+    req->bufs_used = static_cast<uint8_t>(n);
+    req->delimiter_len = 0;
+    req->unused = 0;
+    req->deadline.state = timer_state::idle; // its links are set when it is armed
+    req->deadline.owner = REQUEST_TIMER_OWNER;
+}
+
+inline lane_request *request_create(loop *l, handle *owner, op_code op, unsigned n) {
+    const uint8_t size_class = n <= 1 ? static_cast<uint8_t>(REQUEST_1) : request_class_of(n);
+    auto *req = static_cast<lane_request *>(slab_take(&l->slabs[SLAB_REQUEST + size_class]));
+    if (req == nullptr) return nullptr;
+    request_init(req, owner, op, n, size_class);
+    handle_requests_add(l, owner);
+    return req;
+}
+
+// The same for one buffer, when there is a slot and the owner has a request in flight already: nothing is called.
+inline bool request_is_ready(const loop *l, const handle *owner) {
+    return owner->requests != 0 && slab_has(&l->slabs[SLAB_REQUEST + REQUEST_1]);
+}
+inline lane_request *request_create_ready(loop *l, handle *owner, op_code op) {
+    auto *req = static_cast<lane_request *>(slab_take_ready(&l->slabs[SLAB_REQUEST + REQUEST_1]));
+    request_init(req, owner, op, 1, REQUEST_1);
+    l->requests++;
+    owner->requests++;
+    return req;
+}
+
+inline mio_req_t request_id(const lane_request *req) {
+    return id_make(ID_CLASS_REQUEST + req->size_class, slab_index(req), slab_generation(req));
+}
+
 // Popped from its lane and called back: the slot goes back. Its buffers are the caller's affair.
-void request_free(loop *l, lane_request *req);
+void timer_disarm(loop *l, timer_node *node);
+inline void request_free(loop *l, lane_request *req) {
+    if (__builtin_expect(req->deadline.state != timer_state::idle, 0)) timer_disarm(l, &req->deadline);
+    req->state = request_state::free;
+    handle_requests_remove(l, req->owner);
+    slab_give(&l->slabs[SLAB_REQUEST + req->size_class], req);
+}
 
 // --- timers (timers.cc) ---------------------------------------------------------------------------------------------
 

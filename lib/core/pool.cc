@@ -63,6 +63,7 @@ int pool_open(loop *l, size_t block_size, size_t max_bytes) {
 }
 
 void pool_close(loop *l) {
+    arena_collect(l->buffers); // what was released between runs is home before the hot block goes
     struct pool *p = &l->pool;
     if (p->hot == nullptr) return;
     block *hot = p->hot;

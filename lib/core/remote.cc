@@ -125,9 +125,9 @@ static void posts_run(loop *l, queue<post> batch, int status) {
     for (post *node = first; node != nullptr; node = node->next) {
         last = node;
         l->counters.posts++;
-        const int64_t begun_ns = callback_begin(l, nullptr, "post");
+        const int64_t begun_ns = callback_begin(l, nullptr);
         node->cb(loop_public(l), status, node->arg);
-        callback_end(l, nullptr, begun_ns);
+        callback_end(l, nullptr, begun_ns, "post");
     }
     if (first != nullptr) cache_put(r, first, last);
 }

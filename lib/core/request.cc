@@ -29,38 +29,11 @@ bool id_split(mio_req_t id, id_parts *out) {
     return true;
 }
 
-lane_request *request_create(loop *l, handle *owner, op_code op, unsigned n) {
-    mio_assert_slow(n <= MIO_BUFS_MAX && owner->on == l);
+uint8_t request_class_of(unsigned n) {
     unsigned size_class = REQUEST_1;
     while (n > class_bufs[size_class]) size_class++;
-    auto *req = static_cast<lane_request *>(slab_take(&l->slabs[SLAB_REQUEST + size_class]));
-    if (__builtin_expect(req == nullptr, 0)) return nullptr;
-    req->next = nullptr;
-    req->result = 0;
-    req->op = op;
-    req->state = request_state::waiting;
-    req->flags = 0;
-    req->owner = owner;
-    req->moved = 0;
-    req->total = 0;
-    req->since_ms = static_cast<uint32_t>(l->now_ns >> 20);
-    req->size_class = static_cast<uint8_t>(size_class);
-    req->bufs_used = static_cast<uint8_t>(n);
-    req->delimiter_len = 0;
-    timer_node_init(&req->deadline, TIMER_OF_REQUEST);
-    handle_requests_add(l, owner);
-    return req;
-}
-
-mio_req_t request_id(const lane_request *req) {
-    return id_make(ID_CLASS_REQUEST + req->size_class, slab_index(req), slab_generation(req));
-}
-
-void request_free(loop *l, lane_request *req) {
-    if (__builtin_expect(req->deadline.state != timer_state::idle, 0)) timer_disarm(l, &req->deadline);
-    req->state = request_state::free;
-    handle_requests_remove(l, req->owner);
-    slab_give(&l->slabs[SLAB_REQUEST + req->size_class], req);
+    mio_assert(size_class < REQUEST_CLASSES);
+    return static_cast<uint8_t>(size_class);
 }
 
 void carrier_cancel(loop *l, request *carrier, int32_t with) {

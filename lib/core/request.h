@@ -103,6 +103,8 @@ struct lane_request : user_request {
 static_assert(sizeof(lane_request) == 136, "a request with one buffer");
 constexpr size_t LANE_REQUEST_DEADLINE = sizeof(lane_request) - sizeof(mio_buf_t) - sizeof(timer_node);
 
+constexpr uint8_t REQUEST_TIMER_OWNER = 1; // timer_owner's TIMER_OF_REQUEST (core/dispatch.h)
+
 enum request_class : uint8_t { REQUEST_1, REQUEST_4, REQUEST_16, REQUEST_64, REQUEST_CLASSES };
 
 // A lane: requests of one direction in the order of their starts. Circular through next, so one pointer suffices.

@@ -75,13 +75,12 @@ static int turn_poll(loop *l, int64_t limit_ns) {
     return error;
 }
 
-static void completion_dispatch(loop *l, const completion *done) {
-    channel *c = channel_of(done->req);
+static inline void completion_dispatch(loop *l, const completion *done) {
     switch (done->req->op) {
-    case op_code::receive: stream_read_done(l, c, done); return;
-    case op_code::send: stream_write_done(l, c, done); return;
-    case op_code::accept: listener_accept_done(l, c, done); return;
-    case op_code::connect: tcp_connect_done(l, c, done); return;
+    case op_code::receive: stream_read_done(l, channel_of_in(done->req), done); return;
+    case op_code::send: stream_write_done(l, channel_of_out(done->req), done); return;
+    case op_code::accept: listener_accept_done(l, channel_of_in(done->req), done); return;
+    case op_code::connect: tcp_connect_done(l, channel_of_out(done->req), done); return;
     case op_code::none:
     case op_code::write:
     case op_code::shutdown:
@@ -100,12 +99,13 @@ static void turn_completions(loop *l) {
     const uint32_t end = l->done_tail;
     l->counters.completions += end - l->done_head;
     while (l->done_head != end) {
-        const completion done = l->done[l->done_head++ & (l->done_capacity - 1)];
-        if ((done.flags & FINISH_MORE) == 0) {
-            mio_assert(done.req->state == request_state::done);
-            done.req->state = request_state::free;
+        // Read in place: only the flush and the poll put records in, and neither runs inside a callback.
+        const completion *done = &l->done[l->done_head++ & (l->done_capacity - 1)];
+        if ((done->flags & FINISH_MORE) == 0) {
+            mio_assert(done->req->state == request_state::done);
+            done->req->state = request_state::free;
         }
-        completion_dispatch(l, &done);
+        completion_dispatch(l, done);
     }
     while (request *carrier = queue_pop(&settled)) {
         mio_assert(carrier->state == request_state::done);

@@ -30,9 +30,9 @@ void hook_run_phase(loop *l, int phase) {
         mio_assert(h->kind == MIO_KIND_HOOK && h->phase == phase);
         link_remove(&h->at);
         link_before(&l->hooks[phase], &h->at);
-        const int64_t begun_ns = callback_begin(l, h, "hook");
+        const int64_t begun_ns = callback_begin(l, h);
         h->cb(theirs<mio_hook_t>(h), h->arg);
-        callback_end(l, h, begun_ns);
+        callback_end(l, h, begun_ns, "hook");
     }
 }
 

@@ -36,9 +36,9 @@ static listener *listener_of_node(timer_node *node) {
 // false: the listener was abandoned in its callback.
 static bool listener_call(loop *l, listener *li, int status, stream *s) {
     auto cb = reinterpret_cast<mio_listener_cb>(li->in.cb);
-    const int64_t begun_ns = callback_begin(l, li, "accept");
+    const int64_t begun_ns = callback_begin(l, li);
     cb(theirs<mio_listener_t>(li), status, theirs<mio_stream_t>(s), li->in.arg);
-    return callback_end(l, li, begun_ns);
+    return callback_end(l, li, begun_ns, "accept");
 }
 
 static void listener_last_call(loop *l, listener *li) {

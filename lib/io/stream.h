@@ -34,6 +34,10 @@ constexpr uint32_t STREAM_MARKED = 1u << 17;      // somebody wants to be told o
 constexpr uint32_t STREAM_CANCEL_IN = 1u << 18;   // some request of the lane is to end when its carrier does
 constexpr uint32_t STREAM_CANCEL_OUT = 1u << 19;
 
+// A write side on which nothing but writes happens.
+constexpr uint32_t STREAM_WRITE_SPECIAL = STREAM_AUTOPAUSED | STREAM_CONNECTING | STREAM_BROKEN | STREAM_FINISHING |
+                                          STREAM_DETACHING | STREAM_TIMED | STREAM_MARKED | STREAM_CANCEL_OUT;
+
 // A continuous read that takes data at once: these bits read exactly STREAM_READING.
 constexpr uint32_t STREAM_READ_MASK = STREAM_READING | STREAM_PAUSED | STREAM_AUTOPAUSED | STREAM_STOPPING;
 
@@ -68,6 +72,15 @@ void stream_update_write(stream *s);
 // 0, or why nothing may be started on it.
 inline int stream_check(const stream *s) { return handle_check(s, MIO_KIND_STREAM); }
 int stream_check_start(const stream *s);
+// The same when all is well; never true in a debug build, which also checks the thread.
+inline bool stream_is_startable([[maybe_unused]] const stream *s) {
+#ifdef MIO_DEBUG
+    return false;
+#else
+    return s != nullptr && slab_is_live(s) && s->kind == MIO_KIND_STREAM && s->state == handle_state::open &&
+           (s->on->flags & LOOP_DESTROYING) == 0 && *s->on->fork_page != 0;
+#endif
+}
 
 // The first request of a lane that is not DONE; nullptr: none.
 lane_request *lane_first_live(const lane *l);

@@ -104,9 +104,9 @@ static void detach_end(loop *l, stream *s, lane_request *req, int status) {
     request_free(l, req);
     bool survived = true;
     if (!silent) {
-        const int64_t begun_ns = callback_begin(l, s, "detach");
+        const int64_t begun_ns = callback_begin(l, s);
         cb(theirs<mio_stream_t>(s), status, fd, unread, n, arg);
-        survived = callback_end(l, s, begun_ns);
+        survived = callback_end(l, s, begun_ns, "detach");
     } else if (fd >= 0) {
         l->calls->close(fd);
     }
@@ -183,9 +183,9 @@ static void move_end(loop *l, stream *s, lane_request *req, int status) {
     if (status == 0) {
         handle_close(s, nullptr, nullptr);
     } else if (!silent) {
-        const int64_t begun_ns = callback_begin(l, s, "move");
+        const int64_t begun_ns = callback_begin(l, s);
         cb(loop_public(l), status, s->state == handle_state::open ? theirs<mio_stream_t>(s) : nullptr, arg);
-        callback_end(l, s, begun_ns);
+        callback_end(l, s, begun_ns, "move");
     }
 }
 

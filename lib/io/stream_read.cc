@@ -179,16 +179,16 @@ static bool continuous_end(loop *l, stream *s, int status) {
     void *arg = s->in.arg;
     handle_request_end(s);
     mio_buf_t none = mio_buf_t();
-    const int64_t begun_ns = callback_begin(l, s, "read");
+    const int64_t begun_ns = callback_begin(l, s);
     cb(theirs<mio_stream_t>(s), status, &none, arg);
-    return callback_end(l, s, begun_ns);
+    return callback_end(l, s, begun_ns, "read");
 }
 
-static bool continuous_data(loop *l, stream *s, mio_buf_t *buf) {
+static inline bool continuous_data(loop *l, stream *s, mio_buf_t *buf) {
     const auto cb = reinterpret_cast<mio_read_cb>(s->in.cb);
-    const int64_t begun_ns = callback_begin(l, s, "read");
+    const int64_t begun_ns = callback_begin(l, s);
     cb(theirs<mio_stream_t>(s), static_cast<int64_t>(buf->len), buf, s->in.arg);
-    const bool survived = callback_end(l, s, begun_ns);
+    const bool survived = callback_end(l, s, begun_ns, "read");
     if (buf->owner != nullptr) buf_release(buf);
     return survived;
 }
@@ -199,9 +199,9 @@ static bool read_deliver(loop *l, stream *s, lane_request *req) {
         const int64_t n = req->result == 0 ? req->moved : req->result;
         const auto cb = reinterpret_cast<mio_read_cb>(req->cb);
         req->state = request_state::free;
-        const int64_t begun_ns = callback_begin(l, s, op_table[static_cast<unsigned>(req->op)].name);
+        const int64_t begun_ns = callback_begin(l, s);
         cb(theirs<mio_stream_t>(s), n, &req->bufs[0], req->arg);
-        survived = callback_end(l, s, begun_ns);
+        survived = callback_end(l, s, begun_ns, op_table[static_cast<unsigned>(req->op)].name);
     }
     buf_release(&req->bufs[0]);
     request_free(l, req);
@@ -291,31 +291,15 @@ static void stream_carrier_ended(loop *l, stream *s, int64_t result) {
     }
 }
 
-// A run that the program is likely to keep is copied out of the receive block, so that it does not pin all of it.
-static mio_buf_t stream_slice(loop *l, const completion *done) {
-    mio_buf_t buf = pool_slice(done->from, done->offset, static_cast<size_t>(done->result));
-    if (__builtin_expect(pool_should_copy(l), 0)) pool_copy(l, &buf);
-    return buf;
-}
-
-void stream_read_done(loop *l, channel *c, const completion *done) {
-    auto *s = static_cast<stream *>(c);
-    if (done->result > 0) {
-        l->counters.bytes_read += static_cast<uint64_t>(done->result);
-        if (__builtin_expect((s->bits & STREAM_TIMED) != 0, 0)) stream_touch(l, s, 0);
-    }
+// The bytes of a record that the usual way does not take, and the end of the carrier.
+__attribute__((noinline)) static void read_done_any(loop *l, stream *s, const completion *done) {
+    if (done->result > 0 && (s->bits & STREAM_TIMED) != 0) stream_touch(l, s, 0);
     if (done->from != nullptr) {
-        mio_buf_t buf = stream_slice(l, done);
-        if (__builtin_expect((s->bits & STREAM_READ_MASK) == STREAM_READING && s->unread == nullptr, 1)) {
-            const bool survived = continuous_data(l, s, &buf);
-            if ((done->flags & FINISH_MORE) != 0) return;
-            if (!survived) {
-                handle_try_end(s);
-                return;
-            }
-        } else {
-            stream_store(l, s, &buf);
-        }
+        mio_buf_t buf = pool_slice(done->from, done->offset, static_cast<size_t>(done->result));
+        // What is likely to be kept is copied out of the receive block, so that it does not pin all of it.
+        if (pool_should_copy(l)) pool_copy(l, &buf);
+        if ((s->bits & STREAM_READ_MASK) == STREAM_READING && s->unread == nullptr) continuous_data(l, s, &buf);
+        else stream_store(l, s, &buf);
     } else if (done->result > 0) {
         lane_request *req = lane_first_live(&s->reads);
         if (req != nullptr) read_took(req, static_cast<size_t>(done->result)); // none: it was abandoned
@@ -326,6 +310,19 @@ void stream_read_done(loop *l, channel *c, const completion *done) {
     }
     if ((s->flags & HANDLE_ABANDONED) == 0 && reads_run(l, s)) stream_update_read(s);
     stream_end_step(l, s);
+}
+
+void stream_read_done(loop *l, channel *c, const completion *done) {
+    auto *s = static_cast<stream *>(c);
+    if (done->result > 0) l->counters.bytes_read += static_cast<uint64_t>(done->result);
+    const bool usual = done->from != nullptr && (done->flags & FINISH_MORE) != 0 && s->unread == nullptr &&
+                       (s->bits & (STREAM_READ_MASK | STREAM_TIMED)) == STREAM_READING && !pool_should_copy(l);
+    if (__builtin_expect(!usual, 0)) {
+        read_done_any(l, s, done);
+        return;
+    }
+    mio_buf_t buf = pool_slice(done->from, done->offset, static_cast<size_t>(done->result));
+    continuous_data(l, s, &buf);
 }
 
 // --- early ends -----------------------------------------------------------------------------------------------------

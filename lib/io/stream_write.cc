@@ -69,9 +69,9 @@ static bool marks_tell(loop *l, stream *s) {
     s->bits ^= STREAM_ABOVE;
     if (s->state != handle_state::open) return true;
     const auto cb = reinterpret_cast<mio_watermark_cb>(s->extra->watermark_cb);
-    const int64_t begun_ns = callback_begin(l, s, "watermark");
+    const int64_t begun_ns = callback_begin(l, s);
     cb(theirs<mio_stream_t>(s), above, s->extra->watermark_arg);
-    return callback_end(l, s, begun_ns);
+    return callback_end(l, s, begun_ns, "watermark");
 }
 
 // --- dealing the carrier's result out -------------------------------------------------------------------------------
@@ -135,23 +135,48 @@ static void writes_control(loop *l, stream *s) {
 
 // --- callbacks ------------------------------------------------------------------------------------------------------
 
-static inline bool write_deliver(loop *l, stream *s, lane_request *req) {
-    bool survived = true;
-    if (req->cb != nullptr && (req->flags & REQUEST_ABANDONED) == 0) {
-        req->state = request_state::free;
-        const int64_t begun_ns = callback_begin(l, s, op_table[static_cast<unsigned>(req->op)].name);
-        if (req->op == op_code::write) {
-            const auto cb = reinterpret_cast<mio_write_cb>(req->cb);
-            cb(theirs<mio_stream_t>(s), req->result, req->moved, req->bufs, req->bufs_used, req->arg);
-        } else {
-            const auto cb = reinterpret_cast<mio_stream_cb>(req->cb);
-            cb(theirs<mio_stream_t>(s), req->result, req->arg);
-        }
-        survived = callback_end(l, s, begun_ns);
-    }
+static inline bool write_call(loop *l, stream *s, lane_request *req) {
+    if (req->cb == nullptr || (req->flags & REQUEST_ABANDONED) != 0) return true;
+    req->state = request_state::free;
+    const int64_t begun_ns = callback_begin(l, s);
+    reinterpret_cast<mio_write_cb>(req->cb)(theirs<mio_stream_t>(s), req->result, req->moved, req->bufs, req->bufs_used,
+                                            req->arg);
+    return callback_end(l, s, begun_ns, "write");
+}
+
+static bool shutdown_call(loop *l, stream *s, lane_request *req) {
+    if (req->cb == nullptr || (req->flags & REQUEST_ABANDONED) != 0) return true;
+    req->state = request_state::free;
+    const int64_t begun_ns = callback_begin(l, s);
+    reinterpret_cast<mio_stream_cb>(req->cb)(theirs<mio_stream_t>(s), req->result, req->arg);
+    return callback_end(l, s, begun_ns, "shutdown");
+}
+
+static bool write_deliver(loop *l, stream *s, lane_request *req) {
+    const bool survived = req->op == op_code::write ? write_call(l, s, req) : shutdown_call(l, s, req);
     for (unsigned i = 0; i < req->bufs_used; i++) buf_release(&req->bufs[i]);
     request_free(l, req);
     return survived;
+}
+
+// The usual end: one write of one buffer was in the lane, and all of it left.
+static inline bool write_whole(const stream *s, const completion *done) {
+    const lane_request *req = s->writes.tail;
+    return done->result > 0 && (s->bits & STREAM_WRITE_SPECIAL) == 0 && s->state == handle_state::open &&
+           req != nullptr && req->next == req && req->total == done->result && req->bufs_used == 1;
+}
+
+static inline void write_whole_done(loop *l, stream *s) {
+    lane_request *req = s->writes.tail;
+    mio_assert_slow(req->op == op_code::write && req->moved == 0 && req->state == request_state::waiting);
+    s->writes.tail = nullptr;
+    s->queued_bytes = 0;
+    req->moved = req->total;
+    write_call(l, s, req);
+    mio_buf_t *buf = &req->bufs[0];
+    if (buf->owner != nullptr) buf_release(buf);
+    request_free(l, req);
+    if (__builtin_expect(s->state != handle_state::open, 0)) stream_end_step(l, s);
 }
 
 // The DONE head of the lane as it stands. false: the stream was abandoned.
@@ -175,34 +200,33 @@ static bool writes_deliver(loop *l, stream *s) {
 
 // --- the second half ------------------------------------------------------------------------------------------------
 
+__attribute__((noinline)) static void write_done_any(loop *l, stream *s, int64_t result) {
+    if ((s->flags & HANDLE_ABANDONED) != 0) {
+        stream_end_step(l, s);
+        return;
+    }
+    if (result > 0) {
+        if ((s->bits & STREAM_TIMED) != 0) stream_touch(l, s, 1);
+        writes_deal(s, result);
+    } else if (result != MIO_ECANCELED) {
+        writes_failed(s, static_cast<int32_t>(result));
+    }
+    if ((s->bits & (STREAM_CANCEL_OUT | STREAM_BROKEN)) != 0) writes_end_early(s);
+    writes_control(l, s);
+    bool survived = writes_deliver(l, s);
+    if (survived && (s->bits & (STREAM_MARKED | STREAM_AUTOPAUSED)) != 0) {
+        stream_marks(l, s);
+        if ((s->bits & STREAM_MARKED) != 0) survived = marks_tell(l, s);
+    }
+    if (survived && !lane_empty(&s->writes) && s->out.state == request_state::free) stream_update_write(s);
+    if ((s->bits & STREAM_FINISHING) != 0 || s->state != handle_state::open) stream_end_step(l, s);
+}
+
 void stream_write_done(loop *l, channel *c, const completion *done) {
     auto *s = static_cast<stream *>(c);
-    if (__builtin_expect((s->flags & HANDLE_ABANDONED) != 0, 0)) {
-        stream_end_step(l, s);
-        return;
-    }
-    if (done->result > 0) {
-        l->counters.bytes_written += static_cast<uint64_t>(done->result);
-        if (__builtin_expect((s->bits & STREAM_TIMED) != 0, 0)) stream_touch(l, s, 1);
-        writes_deal(s, done->result);
-    } else if (done->result != MIO_ECANCELED) {
-        writes_failed(s, static_cast<int32_t>(done->result));
-    }
-    if (__builtin_expect((s->bits & (STREAM_CANCEL_OUT | STREAM_BROKEN)) != 0, 0)) writes_end_early(s);
-    writes_control(l, s);
-    if (!writes_deliver(l, s)) {
-        stream_end_step(l, s);
-        return;
-    }
-    if (__builtin_expect((s->bits & (STREAM_MARKED | STREAM_AUTOPAUSED)) != 0, 0)) {
-        stream_marks(l, s);
-        if ((s->bits & STREAM_MARKED) != 0 && !marks_tell(l, s)) {
-            stream_end_step(l, s);
-            return;
-        }
-    }
-    if (!lane_empty(&s->writes) && s->out.state == request_state::free) stream_update_write(s);
-    if (__builtin_expect((s->bits & STREAM_FINISHING) != 0 || s->state != handle_state::open, 0)) stream_end_step(l, s);
+    if (done->result > 0) l->counters.bytes_written += static_cast<uint64_t>(done->result);
+    if (__builtin_expect(write_whole(s, done), 1)) write_whole_done(l, s);
+    else write_done_any(l, s, done->result);
 }
 
 // --- early ends -----------------------------------------------------------------------------------------------------
@@ -287,10 +311,8 @@ void stream_drop_writes(loop *l, stream *s) {
 
 using namespace mio;
 
-mio_req_t mio_stream_write(mio_stream_t *public_stream, mio_buf_t *bufs, unsigned n, mio_write_cb cb, void *arg) {
-    stream *s = ours<stream>(public_stream);
-    const int error = stream_check_start(s);
-    if (__builtin_expect(error < 0, 0)) return error;
+// Why these buffers cannot be written (< 0), or how many bytes they are.
+static int64_t write_check(const mio_buf_t *bufs, unsigned n) {
     if (bufs == nullptr || n == 0 || n > MIO_BUFS_MAX) return MIO_EINVAL;
     size_t total = 0;
     for (unsigned i = 0; i < n; i++) {
@@ -298,26 +320,63 @@ mio_req_t mio_stream_write(mio_stream_t *public_stream, mio_buf_t *bufs, unsigne
         total += bufs[i].len;
     }
     if (total == 0) return MIO_EINVAL;
+    return static_cast<int64_t>(total);
+}
+
+static inline size_t write_queue_max(const loop *l, const stream *s) {
+    return s->extra != nullptr && s->extra->queue_max != 0 ? s->extra->queue_max : l->options.write_queue_max;
+}
+
+__attribute__((noinline)) static mio_req_t write_any(stream *s, mio_buf_t *bufs, unsigned n, mio_write_cb cb, void *arg) {
+    const int error = stream_check_start(s);
+    if (error < 0) return error;
+    const int64_t total = write_check(bufs, n);
+    if (total < 0) return total;
     loop *l = s->on;
-    if (__builtin_expect((s->bits & (STREAM_BROKEN | STREAM_SHUT | STREAM_DETACHING)) != 0, 0))
+    if ((s->bits & (STREAM_BROKEN | STREAM_SHUT | STREAM_DETACHING)) != 0)
         return (s->bits & STREAM_DETACHING) != 0 ? MIO_EBUSY : MIO_EPIPE;
-    const size_t most = s->extra != nullptr && s->extra->queue_max != 0 ? s->extra->queue_max : l->options.write_queue_max;
-    if (total > most || s->queued_bytes > most - total) return MIO_ENOBUFS;
+    if (s->queued_bytes + static_cast<size_t>(total) > write_queue_max(l, s)) return MIO_ENOBUFS;
     lane_request *req = request_create(l, s, op_code::write, n);
-    if (__builtin_expect(req == nullptr, 0)) return MIO_ENOMEM;
+    if (req == nullptr) return MIO_ENOMEM;
     req->cb = reinterpret_cast<void (*)()>(cb);
     req->arg = arg;
-    req->total = static_cast<int64_t>(total);
+    req->total = total;
     for (unsigned i = 0; i < n; i++) {
         req->bufs[i] = bufs[i];
         bufs[i] = mio_buf_t();
     }
-    if (__builtin_expect((s->bits & STREAM_TIMED) != 0, 0) && lane_empty(&s->writes)) stream_touch(l, s, 1);
+    if ((s->bits & STREAM_TIMED) != 0 && lane_empty(&s->writes)) stream_touch(l, s, 1);
     lane_push(&s->writes, req);
-    s->queued_bytes += total;
-    if (s->out.state == request_state::free && (s->bits & STREAM_CONNECTING) == 0) stream_update_write(s);
-    if (__builtin_expect(s->queued_bytes > mark_high(s), 0)) stream_marks(l, s);
+    s->queued_bytes += static_cast<size_t>(total);
+    if (s->out.state == request_state::free) stream_update_write(s);
+    stream_marks(l, s);
     return request_id(req);
+}
+
+// One buffer on an idle, plain write side, below every mark: what an echo or a reply is. All of it inline, so that the
+// usual write is a few dozen instructions.
+static inline bool write_is_usual(const stream *s, const mio_buf_t *bufs, unsigned n) {
+    return stream_is_startable(s) && n == 1 && bufs != nullptr && bufs->base != nullptr && bufs->len != 0 &&
+           bufs->len <= s->on->usual_write && s->extra == nullptr && lane_empty(&s->writes) &&
+           (s->bits & (STREAM_WRITE_SPECIAL | STREAM_SHUT)) == 0 && s->out.state == request_state::free &&
+           request_is_ready(s->on, s);
+}
+
+mio_req_t mio_stream_write(mio_stream_t *public_stream, mio_buf_t *bufs, unsigned n, mio_write_cb cb, void *arg) {
+    stream *s = ours<stream>(public_stream);
+    if (__builtin_expect(!write_is_usual(s, bufs, n), 0)) return write_any(s, bufs, n, cb, arg);
+    loop *l = s->on;
+    lane_request *req = request_create_ready(l, s, op_code::write);
+    req->cb = reinterpret_cast<void (*)()>(cb);
+    req->arg = arg;
+    req->total = static_cast<int64_t>(bufs->len);
+    s->queued_bytes = bufs->len;
+    req->bufs[0] = *bufs;
+    *bufs = mio_buf_t();
+    req->next = req;
+    s->writes.tail = req;
+    carrier_start(l, &s->out, op_code::send);
+    return id_make(ID_CLASS_REQUEST + REQUEST_1, slab_index(req), slab_generation(req));
 }
 
 int64_t mio_stream_try_write(mio_stream_t *public_stream, const void *ptr, size_t len) {

@@ -147,9 +147,9 @@ void tcp_connect_done(loop *l, channel *c, const completion *done) {
     void *arg = req->arg;
     request_free(l, req);
     if (!silent) {
-        const int64_t begun_ns = callback_begin(l, s, "connect");
+        const int64_t begun_ns = callback_begin(l, s);
         cb(theirs<mio_stream_t>(s), status, arg);
-        callback_end(l, s, begun_ns); // abandoned or not: what waited behind the connect has an end to come to
+        callback_end(l, s, begun_ns, "connect"); // abandoned or not: what waited behind the connect has an end to come to
     }
     stream_connected(s, status);
 }

@@ -40,9 +40,9 @@ void timer_fire(loop *l, timer_node *node) {
     mio_assert(node->state == timer_state::idle);
     if (t->repeat_ns != 0) timer_arm_at(l, node, timer_next_ns(node->deadline_ns, t->repeat_ns, loop_now(l)));
     else handle_set_active(t, false);
-    const int64_t begun_ns = callback_begin(l, t, "timer");
+    const int64_t begun_ns = callback_begin(l, t);
     t->call.cb(theirs<mio_timer_t>(t), t->call.arg);
-    callback_end(l, t, begun_ns);
+    callback_end(l, t, begun_ns, "timer");
 }
 
 void timer_begin_close(loop *l, timer *t) {

@@ -30,9 +30,9 @@ void wakeup_run(loop *l, wakeup_node *node) {
         handle_try_end(w);
         return;
     }
-    const int64_t begun_ns = callback_begin(l, w, "wakeup");
+    const int64_t begun_ns = callback_begin(l, w);
     w->cb(theirs<mio_wakeup_t>(w), w->arg);
-    callback_end(l, w, begun_ns);
+    callback_end(l, w, begun_ns, "wakeup");
 }
 
 void wakeup_begin_close(loop *l, wakeup *w) {
