@@ -285,6 +285,7 @@ TEST(destroy_with_no_time_to_drain_still_ends_what_only_waits_for_a_turn) {
         static int told;
         told = 0;
         pair streams = connect_pair(loop);
+        run_for(loop, MIO_MILLISECOND); // the pair's listener ends
         mio_timer_t *timer;
         assert_is(mio_timer_create(loop, &timer), 0);
         mio_buf_t room = {}, bytes = pattern_buf(loop, 100, 0);
