@@ -262,7 +262,16 @@ static int compare(const void *a, const void *b) {
     return by_file != 0 ? by_file : left->line - right->line;
 }
 
+// What test_backend.cc runs as another user: does AUTO work with this environment?
+static int probe_environment() {
+    mio_loop_t *loop = nullptr;
+    const int error = mio_loop_create(&loop, nullptr);
+    if (error == MIO_ENOTSUP) return 3;
+    return error < 0 || mio_loop_destroy(loop, 0) != 0 ? 4 : 0;
+}
+
 static int main_run(int argc, char **argv) {
+    if (argc == 2 && strcmp(argv[1], "--probe-environment") == 0) return probe_environment();
     const char *backend = "epoll", *filter = "";
     bool forked = true, listed = false;
     for (int i = 1; i < argc; i++) {

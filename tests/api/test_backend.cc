@@ -1,0 +1,134 @@
+// Choosing a backend: by option, by environment, by itself; never silently another one.
+#include "harness.h"
+
+#include <pwd.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+using namespace api;
+
+static int create_with(enum mio_backend backend, char *name, size_t size) {
+    mio_loop_options_t options = MIO_LOOP_OPTIONS_INIT;
+    options.backend = backend;
+    mio_loop_t *loop = nullptr;
+    const int error = mio_loop_create(&loop, &options);
+    if (error < 0) {
+        ck_assert_ptr_null(loop);
+        return error;
+    }
+    snprintf(name, size, "%s", mio_loop_backend(loop));
+    assert_is(mio_loop_destroy(loop, 0), 0);
+    return 0;
+}
+
+TEST(a_backend_that_is_not_there_is_enotsup_and_never_another) {
+    KERNEL_ONLY("is about choosing among those of the machine");
+    char name[32] = "";
+    assert_is(create_with(MIO_BACKEND_EPOLL, name, sizeof name), 0);
+    ck_assert_str_eq(name, "epoll");
+    assert_is(create_with(MIO_BACKEND_KQUEUE, name, sizeof name), MIO_ENOTSUP);
+    const int ring = create_with(MIO_BACKEND_IO_URING, name, sizeof name);
+    ck_assert(ring == MIO_ENOTSUP || (ring == 0 && strcmp(name, "io_uring") == 0));
+    const int unknown = create_with(static_cast<mio_backend>(99), name, sizeof name);
+    ck_assert(unknown == MIO_ENOTSUP || unknown == MIO_EINVAL);
+    const int worldless = create_with(MIO_BACKEND_SIM, name, sizeof name); // there is no world
+    ck_assert_int_lt(worldless, 0);
+}
+
+TEST(the_environment_overrides_auto_only) {
+    KERNEL_ONLY("is about choosing among those of the machine");
+    char name[32] = "";
+    setenv("MIO_BACKEND", "epoll", 1);
+    assert_is(create_with(MIO_BACKEND_AUTO, name, sizeof name), 0);
+    ck_assert_str_eq(name, "epoll");
+    const char *const wrong[] = {"nonsense", "EPOLL", "epoll ", "kqueue", "epol", "epolll", "auto,epoll"};
+    for (const char *value : wrong) {
+        setenv("MIO_BACKEND", value, 1);
+        const int got = create_with(MIO_BACKEND_AUTO, name, sizeof name);
+        ck_assert_msg(got == MIO_ENOTSUP, "MIO_BACKEND=%s gave %d", value, got);
+        name[0] = 0;
+        assert_is(create_with(MIO_BACKEND_EPOLL, name, sizeof name), 0); // asked for by name: not looked at
+        ck_assert_str_eq(name, "epoll");
+    }
+    unsetenv("MIO_BACKEND");
+    assert_is(create_with(MIO_BACKEND_AUTO, name, sizeof name), 0);
+}
+
+TEST(a_world_selects_sim_for_auto) {
+    SIM_ONLY("needs a world");
+    char name[32] = "";
+    world();
+    assert_is(create_with(MIO_BACKEND_AUTO, name, sizeof name), 0);
+    ck_assert_str_eq(name, "sim");
+    assert_is(create_with(MIO_BACKEND_SIM, name, sizeof name), 0);
+    ck_assert_str_eq(name, "sim");
+}
+
+struct reports {
+    int lines, working;
+    char epoll[200];
+};
+
+TEST(the_report_tells_each_candidates_verdict_and_reason) {
+    reports seen = {};
+    assert_is(mio_backend_report(nullptr, nullptr), MIO_EINVAL);
+    assert_ok(mio_backend_report([](const char *backend, int verdict, const char *reason, const char *remedy, void *arg) {
+        reports *to = static_cast<reports *>(arg);
+        to->lines++;
+        ck_assert_ptr_nonnull(reason);
+        ck_assert_ptr_nonnull(remedy);
+        ck_assert_int_le(verdict, 0);
+        if (verdict == 0) to->working++;
+        else ck_assert_uint_gt(strlen(reason), 0);
+        if (strcmp(backend, "epoll") == 0) assert_is(verdict, 0);
+        if (strcmp(backend, "epoll") == 0) to->epoll[0] = 1;
+    }, &seen));
+    ck_assert_int_ge(seen.lines, 2);
+    ck_assert_int_ge(seen.working, 1);
+    assert_is(seen.epoll[0], 1);
+}
+
+// A copy of this program, asked to make a loop with AUTO: its exit status says what came of it (harness.cc).
+static int probe(const char *path, uid_t user, const char *value) {
+    const pid_t child = fork();
+    ck_assert_int_ge(child, 0);
+    if (child == 0) {
+        if (user != 0 && setresuid(user, user, user) != 0) _exit(99);
+        setenv("MIO_BACKEND", value, 1);
+        execl(path, "api", "--probe-environment", nullptr);
+        _exit(98);
+    }
+    int status = 0;
+    assert_is(waitpid(child, &status, 0), child);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+TEST(a_setuid_program_ignores_the_environment) {
+    KERNEL_ONLY("is about choosing among those of the machine");
+    if (geteuid() != 0) SKIP("only root can make a setuid program");
+    const struct passwd *nobody = getpwnam("nobody");
+    if (nobody == nullptr) SKIP("there is no user nobody");
+    char directory[] = "/tmp/mio-setuid-XXXXXX", path[64], command[128];
+    ck_assert_ptr_nonnull(mkdtemp(directory));
+    snprintf(path, sizeof path, "%s/probe", directory);
+    snprintf(command, sizeof command, "cp /proc/%d/exe %s", static_cast<int>(getpid()), path);
+    assert_is(system(command), 0);
+    assert_is(chmod(directory, 0755), 0);
+    assert_is(chmod(path, 0755), 0);
+    const int plain = probe(path, nobody->pw_uid, "nonsense");
+    assert_is(chmod(path, 04755), 0);
+    const int privileged = probe(path, nobody->pw_uid, "nonsense");
+    unlink(path);
+    rmdir(directory);
+    if (plain == 98 || plain == 99 || plain == 127) SKIP("the copy cannot be run here");
+    assert_is(plain, 3);      // MIO_ENOTSUP: the variable was read
+    if (privileged == 3) {    // a mount without suid looks like this
+        FILE *mounts = popen("findmnt -no OPTIONS -T /tmp", "r");
+        char options[512] = "";
+        if (mounts != nullptr && fgets(options, sizeof options, mounts) == nullptr) options[0] = 0;
+        if (mounts != nullptr) pclose(mounts);
+        if (strstr(options, "nosuid") != nullptr) SKIP("/tmp is mounted nosuid");
+    }
+    assert_is(privileged, 0);
+}
