@@ -54,6 +54,13 @@ typedef struct mio_timer mio_timer_t;
 typedef struct mio_hook mio_hook_t;
 typedef struct mio_wakeup mio_wakeup_t;
 
+/* Public enums hold any int in C++ as they do in C: a wrong value is an error code, not undefined behaviour. */
+#ifdef __cplusplus
+#define MIO_ENUM_ : int
+#else
+#define MIO_ENUM_
+#endif
+
 /* The id of a request in flight: positive, also when it was squeezed through an int. Negative: an error, and nothing
  * was taken. An id is never reused for another request within 2^32 uses of its slot. */
 typedef int64_t mio_req_t;

@@ -59,7 +59,7 @@
     X(MIO_EXDEV, -EXDEV, "crosses devices")                                               \
     X(MIO_EOF, -4097, "end of stream")
 
-enum mio_error {
+enum mio_error MIO_ENUM_ {
 #define MIO_ERROR_ENUM_(name, value, text) name = value,
     MIO_ERRORS(MIO_ERROR_ENUM_)
 #undef MIO_ERROR_ENUM_

@@ -10,7 +10,7 @@
 
 typedef void (*mio_close_cb)(mio_handle_t *handle, void *arg);
 
-enum mio_kind {
+enum mio_kind MIO_ENUM_ {
     MIO_KIND_NONE = 0,
     MIO_KIND_STREAM = 1,
     MIO_KIND_LISTENER = 2,

@@ -7,7 +7,7 @@
 
 typedef void (*mio_hook_cb)(mio_hook_t *hook, void *arg);
 
-enum mio_hook_phase {
+enum mio_hook_phase MIO_ENUM_ {
     MIO_HOOK_IDLE = 0,    /* before prepare; while one is active the poll does not wait */
     MIO_HOOK_PREPARE = 1, /* just before the poll */
     MIO_HOOK_CHECK = 2    /* just after it */

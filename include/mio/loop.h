@@ -12,7 +12,7 @@
 
 #include <mio/base.h>
 
-enum mio_backend {
+enum mio_backend MIO_ENUM_ {
     MIO_BACKEND_AUTO = 0, /* the best that works here, or what the environment variable MIO_BACKEND says */
     MIO_BACKEND_IO_URING = 1,
     MIO_BACKEND_EPOLL = 2,
@@ -20,7 +20,7 @@ enum mio_backend {
     MIO_BACKEND_SIM = 4
 };
 
-enum mio_log_level { MIO_LOG_ERROR = 0, MIO_LOG_WARNING = 1, MIO_LOG_INFO = 2, MIO_LOG_DEBUG = 3 };
+enum mio_log_level MIO_ENUM_ { MIO_LOG_ERROR = 0, MIO_LOG_WARNING = 1, MIO_LOG_INFO = 2, MIO_LOG_DEBUG = 3 };
 
 /* The library never prints; this is where it speaks. Runs inside mio calls; may call what is marked
  * [in diagnostics]. */

@@ -38,12 +38,12 @@ typedef void (*mio_detach_cb)(mio_stream_t *stream, int status, int fd, mio_buf_
 typedef void (*mio_move_cb)(mio_loop_t *loop, int status, mio_stream_t *stream, void *arg);
 
 /* Flags of mio_stream_read_start. */
-enum mio_read_flags {
+enum mio_read_flags MIO_ENUM_ {
     MIO_READ_AUTOPAUSE = 0,    /* the default: reading pauses while this stream's own write queue is above its high mark */
     MIO_READ_NO_AUTOPAUSE = 1
 };
 
-enum mio_timeout {
+enum mio_timeout MIO_ENUM_ {
     MIO_TIMEOUT_READ = 0,  /* no byte came while a read was started and not paused */
     MIO_TIMEOUT_WRITE = 1, /* no byte left while a write was queued */
     MIO_TIMEOUT_IDLE = 2   /* neither */

@@ -42,7 +42,8 @@ static void epoll_close(loop *l) {
 
 static int epoll_change(loop *l, int what, int fd, uint64_t token, uint32_t interest) {
     struct epoll_event event = {};
-    event.events = static_cast<uint32_t>(EPOLLET) | EPOLLRDHUP;
+    event.events = EPOLLRDHUP;
+    if ((interest & READY_LEVEL) == 0) event.events |= static_cast<uint32_t>(EPOLLET);
     if ((interest & READY_IN) != 0) event.events |= EPOLLIN | EPOLLPRI;
     if ((interest & READY_OUT) != 0) event.events |= EPOLLOUT;
     event.data.u64 = token;

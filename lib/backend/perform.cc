@@ -1,9 +1,9 @@
 // Perform, in the order of a connection's life: connect, accept, receive, send.
 //
-// When does a short read prove that the socket is empty? On TCP unless something sticky was seen: the read also stops
-// at an out-of-band mark. On a unix stream it also stops behind a message with control data; having no room for it,
-// the kernel drops that and says so by MSG_CTRUNC (descriptors are closed by the kernel, none leaks). Anything else
-// proves nothing, and EAGAIN is waited for.
+// When does a short read prove that the socket is empty? Where it is watched by level, it need not: the kernel tells of
+// the rest again. Where it is watched by edges: on TCP, unless something sticky was seen (the read also stops at an
+// out-of-band mark). On a unix stream a read also stops behind a message with control data. The caller knows how it
+// watches, and says when nothing is proved and EAGAIN must be waited for.
 
 #include "backend/perform.h"
 
@@ -75,37 +75,17 @@ static bool perform_accept(loop *l, channel *c) {
     return true;
 }
 
-ssize_t perform_receive_unix(loop *l, const channel *c, char *to, size_t room, bool *proves) {
-    struct iovec iov = {to, room};
-    struct msghdr message = {};
-    message.msg_iov = &iov;
-    message.msg_iovlen = 1;
+// Into the buffer of the first read that wants bytes: one shot.
+bool perform_receive_own(loop *l, channel *c, const struct iovec *own, bool doubtful) {
+    mio_assert(own->iov_len > 0); // a read of nothing would look like the end
     ssize_t n;
     do {
         l->counters.backend_calls++;
-        n = l->calls->recvmsg(c->fd, &message, MSG_DONTWAIT);
+        n = l->calls->recv(c->fd, own->iov_base, own->iov_len, MSG_DONTWAIT);
     } while (__builtin_expect(n == -EINTR, 0));
-    *proves = (message.msg_flags & MSG_CTRUNC) == 0;
-    return n;
-}
-
-// Into the buffer of the first read that wants bytes: one shot.
-bool perform_receive_own(loop *l, channel *c, const struct iovec *own, bool hung_up) {
-    mio_assert(own->iov_len > 0); // a read of nothing would look like the end
-    bool proves = (c->flags & CHANNEL_TCP) != 0;
-    char *to = static_cast<char *>(own->iov_base);
-    ssize_t n;
-    if ((c->flags & CHANNEL_UNIX) != 0) {
-        n = perform_receive_unix(l, c, to, own->iov_len, &proves);
-    } else {
-        do {
-            l->counters.backend_calls++;
-            n = l->calls->recv(c->fd, to, own->iov_len, MSG_DONTWAIT);
-        } while (__builtin_expect(n == -EINTR, 0));
-    }
     if (n <= 0) return n == -EAGAIN ? false : perform_receive_end(l, c, n);
     request_finish(l, &c->in, n, 0, nullptr, 0);
-    return static_cast<size_t>(n) == own->iov_len || hung_up || !proves;
+    return static_cast<size_t>(n) == own->iov_len || doubtful;
 }
 
 // What ends a receive is there for whoever reads next, too: the direction stays ready.
@@ -138,11 +118,11 @@ bool perform_send_many(loop *l, channel *c) {
     return true;
 }
 
-bool perform(loop *l, request *carrier, bool hung_up, size_t *received) {
+bool perform(loop *l, request *carrier, bool doubtful, size_t *received) {
     mio_assert_slow(carrier->state == request_state::started && done_room(l) > 0);
     channel *c = channel_of(carrier);
     switch (carrier->op) {
-    case op_code::receive: return perform_receive(l, c, hung_up, received);
+    case op_code::receive: return perform_receive(l, c, doubtful, received);
     case op_code::send: return perform_send(l, c);
     case op_code::accept: return perform_accept(l, c);
     case op_code::connect: return perform_connected(l, c);

@@ -22,9 +22,9 @@ constexpr unsigned PERFORM_VECTORS = 64; // buffers in one send
 
 // Tries. true: the direction may give or take more at once; false: the next attempt would have to wait (and the
 // carrier does, if it is still STARTED).
-// hung_up: HUP, ERR, RDHUP or PRI was seen, so a short read proves nothing: read to 0 or an error.
+// doubtful: a short read proves nothing here, read to 0, an error or EAGAIN.
 // received: bytes of the pool that were taken are added to it.
-bool perform(loop *l, request *carrier, bool hung_up, size_t *received);
+bool perform(loop *l, request *carrier, bool doubtful, size_t *received);
 
 // The first half of a connect. true: it has ended, the carrier is DONE. false: perform finds out when the descriptor
 // is writable. Needs no room for a record.
@@ -32,27 +32,21 @@ bool perform_connect(loop *l, channel *c);
 
 // --- the two that are on every message's way, their usual halves inline ---------------------------------------------
 
-bool perform_receive_own(loop *l, channel *c, const struct iovec *own, bool hung_up);
+bool perform_receive_own(loop *l, channel *c, const struct iovec *own, bool doubtful);
 bool perform_receive_end(loop *l, channel *c, ssize_t result);
-ssize_t perform_receive_unix(loop *l, const channel *c, char *to, size_t room, bool *proves);
 bool perform_send_many(loop *l, channel *c);
 
-__attribute__((always_inline)) inline bool perform_receive(loop *l, channel *c, bool hung_up, size_t *received) {
+__attribute__((always_inline)) inline bool perform_receive(loop *l, channel *c, bool doubtful, size_t *received) {
     struct iovec own;
-    if (__builtin_expect(lane_room(&c->reads, &own), 0)) return perform_receive_own(l, c, &own, hung_up);
+    if (__builtin_expect(lane_room(&c->reads, &own), 0)) return perform_receive_own(l, c, &own, doubtful);
     char *to;
     size_t room;
     if (__builtin_expect(!pool_reserve(l, &to, &room), 0)) return perform_receive_end(l, c, MIO_ENOBUFS);
-    bool proves = (c->flags & CHANNEL_TCP) != 0;
     ssize_t n;
-    if ((c->flags & CHANNEL_UNIX) != 0) {
-        n = perform_receive_unix(l, c, to, room, &proves);
-    } else {
-        do {
-            l->counters.backend_calls++;
-            n = l->calls->recv(c->fd, to, room, MSG_DONTWAIT);
-        } while (__builtin_expect(n == -EINTR, 0));
-    }
+    do {
+        l->counters.backend_calls++;
+        n = l->calls->recv(c->fd, to, room, MSG_DONTWAIT);
+    } while (__builtin_expect(n == -EINTR, 0));
     if (__builtin_expect(n <= 0, 0)) return n == -EAGAIN ? false : perform_receive_end(l, c, n);
     const size_t count = static_cast<size_t>(n);
     block *from;
@@ -60,7 +54,7 @@ __attribute__((always_inline)) inline bool perform_receive(loop *l, channel *c, 
     pool_commit(l, count, &from, &offset);
     *received += count;
     request_finish(l, &c->in, n, FINISH_MORE, from, offset);
-    return count == room || hung_up || !proves;
+    return count == room || doubtful;
 }
 
 __attribute__((always_inline)) inline bool perform_send(loop *l, channel *c) {

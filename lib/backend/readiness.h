@@ -18,6 +18,9 @@ constexpr uint32_t READY_IN = 1u << 0;
 constexpr uint32_t READY_OUT = 1u << 1;
 constexpr uint32_t READY_STICKY = 1u << 2; // hung up on either side, an error, urgent data
 
+// In an interest: IN is told of again as long as there is something to read (no edge to be lost).
+constexpr uint32_t READY_LEVEL = 1u << 3;
+
 // The bits of a tag: the first three are those above.
 constexpr uint32_t ENTRY_REGISTERED = 1u << 3;
 constexpr uint32_t ENTRY_LISTED = 1u << 4;
@@ -40,7 +43,7 @@ constexpr unsigned CHUNK_ENTRIES = 1u << CHUNK_SHIFT;
 struct poller {
     int (*open)(loop *l);   // 0, or an error and nothing is left behind
     void (*close)(loop *l);
-    // Each returns 0 or an error. interest: READY_IN, READY_OUT.
+    // Each returns 0 or an error. interest: READY_IN, READY_OUT, READY_LEVEL (never with READY_OUT).
     int (*add)(loop *l, int fd, uint64_t token, uint32_t interest);
     int (*modify)(loop *l, int fd, uint64_t token, uint32_t interest);
     int (*remove)(loop *l, int fd);

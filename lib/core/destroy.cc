@@ -42,7 +42,7 @@ static int destroy_drain(loop *l, int64_t drain_ns) {
     const int64_t begun_ns = l->with->now(l);
     for (int turn = 0; l->open_handles != 0; turn++) {
         const int64_t left_ns = drain_ns - (l->with->now(l) - begun_ns);
-        if (turn >= DRAIN_TURNS && left_ns <= 0) break;
+        if (turn >= DRAIN_TURNS && left_ns <= 0 && !loop_runnable(l)) break;
         int64_t wait_ns = -1;
         if (drain_ns != MIO_FOREVER) wait_ns = turn < DRAIN_TURNS || left_ns < 0 ? 0 : left_ns;
         if (loop_turn(l, wait_ns) < 0) break;
@@ -74,5 +74,6 @@ int mio_loop_destroy(mio_loop_t *public_loop, int64_t drain_ns) {
     destroy_hurry(l);
     const int left = destroy_drain(l, drain_ns);
     if (left == 0) loop_free(l, false);
+    else l->flags &= ~LOOP_RUNNING; // what is left may be asked for again
     return left;
 }

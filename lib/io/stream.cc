@@ -55,7 +55,10 @@ void stream_connected(stream *s, int status) {
         if ((s->bits & STREAM_CANCEL_OUT) != 0) carrier_poke(l, &s->out, op_code::send);
         else stream_update_write(s);
     }
-    if ((s->flags & HANDLE_ABANDONED) == 0) stream_update_read(s);
+    if ((s->flags & HANDLE_ABANDONED) == 0) {
+        stream_update_read(s);
+        stream_marks(l, s);
+    }
     stream_end_step(l, s);
 }
 
@@ -74,6 +77,7 @@ void stream_begin_close(stream *s) {
     timer_disarm(l, &s->timer);
     s->bits &= ~STREAM_TIMED;
     if ((s->bits & STREAM_FINISHING) != 0) stream_finish_done(l, s);
+    if ((s->bits & STREAM_STARVED) != 0) stream_starved_leave(l, s);
     stream_drop_unread(l, s);
     if ((s->flags & HANDLE_ABANDONED) != 0) {
         stream_drop_reads(l, s);

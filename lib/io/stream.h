@@ -95,6 +95,9 @@ void stream_drop_reads(loop *l, stream *s);
 void stream_drop_writes(loop *l, stream *s);
 void stream_drop_unread(loop *l, stream *s);
 
+// Off the list of those that wait for receive blocks (the carrier is FREE there).
+void stream_starved_leave(loop *l, stream *s);
+
 // The write queue grew or shrank: autopause, and the telling of watermarks.
 void stream_marks(loop *l, stream *s);
 

@@ -24,6 +24,7 @@ constexpr size_t STREAM_TIMER = sizeof(channel) + sizeof(pushback *) + sizeof(si
 void stream_finish_done(loop *l, stream *s) {
     mio_assert((s->bits & STREAM_FINISHING) != 0);
     s->bits &= ~(STREAM_FINISHING | STREAM_DISCARDING);
+    if ((s->bits & STREAM_STARVED) != 0) stream_starved_leave(l, s);
     timer_disarm(l, &s->timer);
     carrier_cancel(l, &s->in, MIO_ECANCELED);
     carrier_cancel(l, &s->out, MIO_ECANCELED);
@@ -52,7 +53,10 @@ static void stream_finish_step(loop *l, stream *s) {
 }
 
 void stream_end_step(loop *l, stream *s) {
-    if (__builtin_expect((s->bits & STREAM_FINISHING) != 0, 0)) stream_finish_step(l, s);
+    if (__builtin_expect((s->bits & STREAM_FINISHING) != 0, 0)) {
+        stream_finish_step(l, s);
+        if ((s->bits & STREAM_FINISHING) != 0) return; // the descriptor is needed, also while both carriers rest
+    }
     if (s->state != handle_state::open) handle_try_end(s);
     else if ((s->bits & STREAM_DETACHING) != 0 && s->out.state == request_state::free) stream_update_write(s);
 }

@@ -39,7 +39,7 @@ static bool stream_has_without_kernel(const stream *s) {
     return s->state == handle_state::open && s->times.read_error != 0;
 }
 
-static void starved_leave(loop *l, stream *s) {
+void stream_starved_leave(loop *l, stream *s) {
     s->bits &= ~STREAM_STARVED;
     queue<request> rest = queue_take(&l->starved);
     while (request *carrier = queue_pop(&rest))
@@ -53,7 +53,7 @@ void stream_update_read(stream *s) {
     const bool due = (s->bits & STREAM_STOPPING) != 0 || (head != nullptr && head->state == request_state::done) ||
                      (wants && stream_has_without_kernel(s));
     if (due) {
-        if ((s->bits & STREAM_STARVED) != 0) starved_leave(l, s);
+        if ((s->bits & STREAM_STARVED) != 0) stream_starved_leave(l, s);
         carrier_poke(l, &s->in, op_code::receive);
     } else if (!wants) {
         carrier_cancel(l, &s->in, MIO_ECANCELED);
@@ -349,16 +349,16 @@ int stream_read_cancel(loop *, channel *c) {
     return 0;
 }
 
-void stream_read_abandon(loop *, channel *c) {
+void stream_read_abandon(loop *l, channel *c) {
     auto *s = static_cast<stream *>(c);
     if ((s->bits & STREAM_READING) == 0) return;
+    if ((s->bits & STREAM_STARVED) != 0) stream_starved_leave(l, s);
     s->bits &= ~(STREAM_READ_MASK | STREAM_NO_AUTOPAUSE | STREAM_TIMED_OUT);
     handle_request_end(s);
     stream_update_read(s);
 }
 
 void stream_drop_reads(loop *l, stream *s) {
-    if ((s->bits & STREAM_STARVED) != 0) starved_leave(l, s);
     if ((s->bits & STREAM_READING) != 0) handle_request_end(s);
     s->bits &= ~(STREAM_READ_MASK | STREAM_DISCARDING | STREAM_CANCEL_IN);
     while (!lane_empty(&s->reads)) {

@@ -52,7 +52,8 @@ void stream_marks(loop *l, stream *s) {
             stream_update_read(s);
         }
         // The crossing is told by the carrier's done function: fetch it when the kernel keeps it.
-        if ((s->bits & (STREAM_MARKED | STREAM_ABOVE)) == STREAM_MARKED) carrier_poke(l, &s->out, op_code::send);
+        if ((s->bits & (STREAM_MARKED | STREAM_ABOVE | STREAM_CONNECTING)) == STREAM_MARKED)
+            carrier_poke(l, &s->out, op_code::send);
     } else if ((s->bits & STREAM_AUTOPAUSED) != 0 && s->queued_bytes <= mark_low(s)) {
         s->bits &= ~STREAM_AUTOPAUSED;
         if ((s->bits & STREAM_TIMED) != 0) stream_touch(l, s, 0);
@@ -80,6 +81,7 @@ static void write_end(stream *s, lane_request *req, int32_t status) {
     s->queued_bytes -= write_left(req);
     req->state = request_state::done;
     req->result = status;
+    if (req->op == op_code::shutdown) s->bits &= ~STREAM_SHUT; // no FIN was sent, none will be
     if (req->op == op_code::write && status < 0 && req->moved > 0 && write_left(req) != 0) s->bits |= STREAM_BROKEN;
     // A failure nobody is told of surfaces as the next read error.
     if (req->op == op_code::write && req->cb == nullptr && status < 0 && status != MIO_ECANCELED &&
@@ -244,8 +246,6 @@ void stream_write_request_cancel(loop *l, stream *s, lane_request *req, int32_t 
         s->bits |= STREAM_CANCEL_OUT;
         carrier_cancel(l, &s->out, MIO_ECANCELED);
     } else {
-        if (req->op == op_code::shutdown) s->bits &= ~STREAM_SHUT;
-        if (req->op == op_code::detach) s->bits &= ~STREAM_DETACHING;
         write_end(s, req, with);
         if ((s->bits & STREAM_BROKEN) != 0) writes_end_early(s);
         stream_update_write(s);
