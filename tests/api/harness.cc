@@ -49,6 +49,7 @@ int test_register(test_case *test) {
 bool on_sim() { return simulated; }
 uint64_t seed() { return seed_now; }
 bool is_over() { return over; }
+int scaled(int count) { return seed_now == seed_first ? count : count / 100; }
 bool seeded_faults() { return simulated && seed_now % 2 == 0; }
 
 void skip(const char *reason) {

@@ -59,6 +59,7 @@ bool on_sim();
 bool seeded_faults();  // this run of the world has short reads and writes
 mio_sim_t *world();    // of this test, made at first use; nullptr unless on_sim()
 uint64_t seed();
+int scaled(int count); // of a test of many rounds: all of them with the first seed, a hundredth with later ones
 
 // --- loops ----------------------------------------------------------------------------------------------------------
 

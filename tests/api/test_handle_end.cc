@@ -199,7 +199,8 @@ TEST(a_hundred_thousand_handles_leave_nothing) {
     closed = 0;
     auto on_close = [](mio_handle_t *, void *) { closed++; };
     int64_t bytes_warm = 0;
-    for (int round = 0; round < 1000; round++) {
+    const int rounds = scaled(1000);
+    for (int round = 0; round < rounds; round++) {
         for (int i = 0; i < 100; i++) {
             mio_timer_t *timer;
             assert_is(mio_timer_create(loop, &timer), 0);
@@ -207,9 +208,9 @@ TEST(a_hundred_thousand_handles_leave_nothing) {
             assert_is(mio_handle_close(timer, on_close, nullptr), 0);
         }
         run_to_end(loop);
-        if (round == 50) bytes_warm = loop_counting(loop)->live_bytes;
+        if (round == rounds / 20) bytes_warm = loop_counting(loop)->live_bytes;
     }
-    assert_is(closed, 100000);
+    assert_is(closed, rounds * 100);
     assert_is(loop_counting(loop)->live_bytes, bytes_warm);
     assert_is(metrics(loop).handles, 0);
 }
@@ -226,7 +227,7 @@ TEST(thousands_of_connections_leave_nothing) {
     mio_loop_t *loop = loop_open();
     echo server;
     echo_open(loop, &server);
-    const int rounds = on_sim() ? 5000 : 3000;
+    const int rounds = scaled(3000);
     run_for(loop, MIO_MILLISECOND); // its timer is part of what is warm
     const size_t descriptors = open_descriptors();
     int64_t bytes_warm = 0;
@@ -243,7 +244,7 @@ TEST(thousands_of_connections_leave_nothing) {
         ck_assert(!in.wrong);
         mio_tcp_linger(client, 0);
         mio_handle_abandon(client);
-        if (round == 500) {
+        if (round == rounds / 6) {
             bytes_warm = loop_counting(loop)->live_bytes;
             pages_warm = resident_pages();
         }

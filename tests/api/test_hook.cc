@@ -166,7 +166,7 @@ TEST(a_million_chained_completions_use_constant_stack_and_timers_still_fire) {
     mio_loop_t *loop = loop_open();
     pair streams = connect_pair(loop);
     static links chain;
-    chain = {loop, streams.client, on_sim() ? 100000 : 1000000, 0, 0, 0};
+    chain = {loop, streams.client, scaled(on_sim() ? 100000 : 1000000), 0, 0, 0};
     mio_timer_t *timer;
     assert_is(mio_timer_create(loop, &timer), 0);
     assert_is(mio_timer_start(timer, 0, 0, [](mio_timer_t *self, void *) {

@@ -361,8 +361,9 @@ TEST(a_warm_echo_allocates_nothing) {
     ck_assert_int_gt(mio_stream_read_start(client, 0, read_into, &in), 0);
     int64_t warm = 0;
     static char bytes[1000];
-    for (int i = 0; i < 3000; i++) {
-        if (i == 500) warm = loop_counting(loop)->calls;
+    const int rounds = scaled(3000);
+    for (int i = 0; i < rounds; i++) {
+        if (i == rounds / 3) warm = loop_counting(loop)->calls;
         pattern_fill(bytes, sizeof bytes, in.received);
         mio_buf_t buf = mio_buf_borrow(bytes, sizeof bytes);
         in.stop_at = in.received + sizeof bytes;

@@ -221,8 +221,9 @@ TEST(ten_thousand_resets_leave_nothing) {
     echo_open(loop, &server);
     static int done;
     done = 0;
-    constexpr int TOTAL = 10000, AT_ONCE = 100;
-    for (int round = 0; round < TOTAL / AT_ONCE; round++) {
+    constexpr int AT_ONCE = 100;
+    const int total = scaled(10000);
+    for (int round = 0; round < total / AT_ONCE; round++) {
         for (int i = 0; i < AT_ONCE; i++) {
             mio_stream_t *client;
             auto connected = [](mio_stream_t *stream, int status, void *) {
@@ -237,7 +238,7 @@ TEST(ten_thousand_resets_leave_nothing) {
         run_to_stop(loop);
     }
     run_for(loop, 50 * MIO_MILLISECOND);
-    assert_is(done, TOTAL);
+    assert_is(done, total);
     assert_is(server.accepted, server.closed);
     assert_is(mio_loop_run_once(loop, 0), MIO_ALIVE); // run_for's timer ends
     assert_is(metrics(loop).handles, 1);               // the listener
