@@ -67,8 +67,7 @@ void pool_close(loop *l) {
     struct pool *p = &l->pool;
     if (p->hot == nullptr) return;
     block *hot = p->hot;
-    p->hot = nullptr;
-    arena_collect(l->buffers);
+    p->hot = nullptr; // slices of it that come home from now on give it back
     if (hot->offset == 0) arena_give_receive(l->buffers, hot);
     while (block *b = p->spare) {
         p->spare = b->next;

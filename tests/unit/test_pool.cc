@@ -292,6 +292,39 @@ static void slices_may_come_home_between_close_and_end(void **) {
     close_pool();
 }
 
+// Another thread lets the last slice of the hot block go while pool_close is taking home what came before.
+static mio_buf_t last_of_the_hot;
+static sys meddling;
+
+static void *release_there(void *buf) {
+    mio_buf_release(static_cast<mio_buf_t *>(buf));
+    return nullptr;
+}
+
+static void release_elsewhere(mio_buf_t *buf) {
+    pthread_t other;
+    assert_int_equal(pthread_create(&other, nullptr, release_there, buf), 0);
+    assert_int_equal(pthread_join(other, nullptr), 0);
+}
+
+static void unmap_and_meddle(void *ptr, size_t size) {
+    if (last_of_the_hot.base != nullptr) release_elsewhere(&last_of_the_hot);
+    table->unmap(ptr, size);
+}
+
+static void the_hot_block_may_come_home_while_the_pool_closes(void **) {
+    table = world_open();
+    meddling = *table;
+    meddling.unmap = unmap_and_meddle;
+    l = world_loop(&meddling);
+    assert_int_equal(pool_open(l, BLOCK, 64u << 20), 0);
+    last_of_the_hot = receive(100);
+    mio_buf_t large;
+    assert_int_equal(mio_buf_alloc(loop_public(l), 8u << 20, &large), 0); // unmapped when it comes home
+    release_elsewhere(&large);
+    close_pool();
+}
+
 int main() {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_hot_block_stays_hot),
@@ -308,6 +341,7 @@ int main() {
         cmocka_unit_test(a_copy_without_memory_leaves_the_slice),
         cmocka_unit_test(slices_outlive_the_loop),
         cmocka_unit_test(slices_may_come_home_between_close_and_end),
+        cmocka_unit_test(the_hot_block_may_come_home_while_the_pool_closes),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }
