@@ -31,21 +31,26 @@ static void owner_release(mio_buf_owner_t *owner) {
 
 static inline bool buf_is_empty(const mio_buf_t *buf) { return buf->base == nullptr && buf->owner == nullptr; }
 
+// On the thread that the loop of the block belongs to, whether it runs or not: local is that thread's to look at.
+// What others did with the bytes before they let go has happened before a false.
+static inline bool block_is_shared(const block *b) {
+    return static_cast<int64_t>(b->local) - block_balance(b->remote.load(std::memory_order_acquire)) > 1;
+}
+
 bool buf_is_shared(const mio_buf_t *buf) {
     if (buf->owner == nullptr) return false;
     if (!block_is_ours(buf->owner)) return __atomic_load_n(&buf->owner->references, __ATOMIC_RELAXED) > 1;
     const block *b = block_of(buf->owner);
     if (b->kind == block_kind::receive) return false;
-    if (!block_is_mine(b)) return false; // local is its own thread's to look at
-    return static_cast<int64_t>(b->local) - block_balance(b->remote.load(std::memory_order_relaxed)) > 1;
+    return block_is_mine(b) && block_is_shared(b);
 }
 
 // Keeps the bytes where they are if the block is ours alone, of the class that a fresh one would have, and of this
-// loop. false: a fresh one is needed.
+// loop. false: a fresh one is needed. Between runs the arena is nobody's, so it is not asked whether the block is mine.
 static bool keep_in_place(const arena *a, mio_buf_t *buf, size_t cap) {
     if (buf->owner == nullptr || !block_is_ours(buf->owner)) return false;
     block *b = block_of(buf->owner);
-    if (b->home != a || b->kind == block_kind::receive || !arena_fits(b, cap) || buf_is_shared(buf)) return false;
+    if (b->home != a || b->kind == block_kind::receive || !arena_fits(b, cap) || block_is_shared(b)) return false;
     arena_show(b, cap);
     memmove(b->owner.base, buf->base, buf->len);
     buf->base = b->owner.base;

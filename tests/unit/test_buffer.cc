@@ -286,6 +286,28 @@ static void keep_copies_and_lets_the_receive_block_go(void **) {
     assert_int_equal(l->buffers->out_bytes, 0);
 }
 
+// Between two runs the arena is nobody's; what is shared is shared all the same.
+static void keep_between_runs_leaves_shared_bytes_alone(void **) {
+    mio_buf_t buf;
+    mio_buf_t other = mio_buf_t();
+    assert_int_equal(mio_buf_alloc(the_loop(), 64, &buf), 0);
+    memcpy(buf.base, "0123456789", 10);
+    buf.len = 10;
+    arena_set_thread(l->buffers, 0);
+    assert_int_equal(mio_buf_share(&buf, &other), 0);
+    assert_int_equal(mio_buf_slice(&buf, 5, 5), 0);
+    assert_int_equal(mio_buf_keep(the_loop(), &buf, 50), 0);
+    assert_memory_equal(other.base, "0123456789", 10);
+    assert_memory_equal(buf.base, "56789", 5);
+    mio_buf_release(&other);
+    const char *base = buf.base;
+    assert_int_equal(mio_buf_slice(&buf, 1, 4), 0);
+    assert_int_equal(mio_buf_keep(the_loop(), &buf, 51), 0); // alone again: in place
+    assert_ptr_equal(buf.base, base);
+    mio_buf_release(&buf);
+    arena_set_thread(l->buffers, thread_number());
+}
+
 static void keep_takes_every_kind(void **) {
     char memory[] = "theirs";
     mio_buf_t buf = mio_buf_borrow(memory, 6);
@@ -418,6 +440,7 @@ int main() {
         TEST(sharing_is_refused_where_nothing_is_or_something_would_be_lost),
         TEST(shared_memory_is_known),
         TEST(keep_copies_and_lets_the_receive_block_go),
+        TEST(keep_between_runs_leaves_shared_bytes_alone),
         TEST(keep_takes_every_kind),
         TEST(keep_fails_with_nothing_taken),
         TEST(memory_that_is_home_is_poisoned),
