@@ -62,18 +62,20 @@ int mio_loop_destroy(mio_loop_t *public_loop, int64_t drain_ns) {
         loop_free(l, true);
         return 0;
     }
-    const bool mine = l->thread == thread_number();
-    if (mine && (l->flags & LOOP_RUNNING) != 0) return MIO_EBUSY;
-    if (!mine && (l->flags & LOOP_HAS_RUN) != 0 && !thread_life_ended(l->life)) return MIO_EPERM;
+    const bool mine = loop_thread(l) == thread_number();
+    const thread_life *runner = __atomic_load_n(&l->life, __ATOMIC_ACQUIRE);
+    if (mine && loop_is_running(l)) return MIO_EBUSY;
+    if (!mine && runner != nullptr && !thread_life_ended(runner)) return MIO_EPERM;
     const int error = loop_adopt_thread(l);
     if (error < 0) return error;
-    l->flags |= LOOP_RUNNING | LOOP_DESTROYING;
+    loop_set_running(l, true);
+    l->flags |= LOOP_DESTROYING;
 
     remote_close(l);
     destroy_close_handles(l);
     destroy_hurry(l);
     const int left = destroy_drain(l, drain_ns);
     if (left == 0) loop_free(l, false);
-    else l->flags &= ~LOOP_RUNNING; // what is left may be asked for again
+    else loop_set_running(l, false); // what is left may be asked for again
     return left;
 }

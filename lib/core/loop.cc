@@ -20,7 +20,7 @@ namespace mio {
 int loop_check(const loop *l) {
     if (__builtin_expect(l == nullptr, 0)) return MIO_EINVAL;
     if (__builtin_expect(*l->fork_page == 0, 0)) return MIO_EPERM;
-    mio_assert_slow(l->thread == thread_number() || (l->flags & LOOP_HAS_RUN) == 0);
+    mio_assert_slow(loop_thread(l) == thread_number() || l->life == nullptr);
     return 0;
 }
 
@@ -121,8 +121,6 @@ static int loop_fill(loop *l, const struct sys *calls) {
     if (l->fork_page == nullptr) return MIO_ENOMEM;
     *const_cast<uint32_t *>(l->fork_page) = 1;
     l->thread = thread_number();
-    l->life = thread_life_mine(&sys_real);
-    if (l->life == nullptr) return MIO_ENOMEM;
 
     l->box = remote_open(l->calls, l->with->calls == nullptr, &error);
     if (l->box == nullptr) return error;
@@ -174,26 +172,26 @@ int loop_create(loop **out, const mio_loop_options_t *options, const struct sys 
 
 int loop_adopt_thread(loop *l) {
     const uint64_t me = thread_number();
-    if (l->thread != me) {
+    if (l->life == nullptr || l->thread != me) {
         thread_life *mine = thread_life_mine(&sys_real);
         if (mine == nullptr) return MIO_ENOMEM;
-        thread_life_release(l->life);
-        l->life = mine;
-        l->thread = me;
+        thread_life *before = l->life;
+        __atomic_store_n(&l->thread, me, __ATOMIC_RELAXED);
+        __atomic_store_n(&l->life, mine, __ATOMIC_RELEASE);
+        thread_life_release(before);
     }
     arena_set_thread(l->buffers, me);
-    l->flags |= LOOP_HAS_RUN;
     return 0;
 }
 
 static int run_begin(loop *l) {
     if (l == nullptr) return MIO_EINVAL;
     if (*l->fork_page == 0) return MIO_EPERM;
-    if ((l->flags & LOOP_RUNNING) != 0) return MIO_EBUSY;
-    if (l->world != nullptr && l->thread != thread_number()) return MIO_EPERM;
+    if (loop_is_running(l)) return MIO_EBUSY;
+    if (l->world != nullptr && loop_thread(l) != thread_number()) return MIO_EPERM;
     const int error = loop_adopt_thread(l);
     if (error < 0) return error;
-    l->flags |= LOOP_RUNNING;
+    loop_set_running(l, true);
     return 0;
 }
 
@@ -209,7 +207,7 @@ static bool stop_seen(loop *l) {
 }
 
 static int run_end(loop *l, int result) {
-    l->flags &= ~LOOP_RUNNING;
+    loop_set_running(l, false);
     arena_set_thread(l->buffers, 0); // the next run may be another thread's, while this one still holds buffers
     return result;
 }

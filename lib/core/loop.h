@@ -23,7 +23,6 @@ constexpr unsigned SLABS = SLAB_PUSHBACK + 1;
 // loop.flags
 constexpr uint32_t LOOP_RUNNING = 1;     // inside run, run_once, destroy or mio_sim_run: callbacks run then only
 constexpr uint32_t LOOP_DESTROYING = 2;  // starts are refused
-constexpr uint32_t LOOP_HAS_RUN = 4;
 
 struct loop {
     const struct sys *calls;
@@ -42,8 +41,8 @@ struct loop {
     bool now_fresh;             // now_ns was read in this turn
 
     int64_t now_ns;
-    uint64_t thread;            // thread_number of its thread
-    struct thread_life *life;   // whether that thread has ended
+    uint64_t thread;            // thread_number of its thread; others may look (loop_thread)
+    struct thread_life *life;   // whether the thread that last ran it has ended; nullptr: nobody ran it yet
     uint32_t alive;             // referenced handles that are active, have requests, or are closing
     int32_t holds;
     uint32_t open_handles;
@@ -73,6 +72,14 @@ struct loop {
 inline loop *loop_of(mio_loop_t *l) { return reinterpret_cast<loop *>(l); }
 inline const loop *loop_of(const mio_loop_t *l) { return reinterpret_cast<const loop *>(l); }
 inline mio_loop_t *loop_public(loop *l) { return reinterpret_cast<mio_loop_t *>(l); }
+
+// What a call on a wrong thread may look at, so that it can be told so.
+inline uint64_t loop_thread(const loop *l) { return __atomic_load_n(&l->thread, __ATOMIC_RELAXED); }
+inline bool loop_is_running(const loop *l) { return (__atomic_load_n(&l->flags, __ATOMIC_RELAXED) & LOOP_RUNNING) != 0; }
+inline void loop_set_running(loop *l, bool running) {
+    if (running) __atomic_fetch_or(&l->flags, LOOP_RUNNING, __ATOMIC_RELAXED);
+    else __atomic_fetch_and(&l->flags, ~LOOP_RUNNING, __ATOMIC_RELAXED);
+}
 
 // The clock, read once per turn and only if somebody asks.
 int64_t loop_read_clock(loop *l);
