@@ -75,6 +75,7 @@ int mio_loop_destroy(mio_loop_t *public_loop, int64_t drain_ns) {
     destroy_close_handles(l);
     destroy_hurry(l);
     const int left = destroy_drain(l, drain_ns);
+    if (left != 0) loop_log(l, MIO_LOG_ERROR, "%d handles did not end in time: the loop is left behind", left);
     if (left == 0) loop_free(l, false);
     else loop_set_running(l, false); // what is left may be asked for again
     return left;

@@ -35,7 +35,10 @@ int loop_check_start(const loop *l) {
 static bool power_of_two(size_t n) { return n != 0 && (n & (n - 1)) == 0; }
 
 static int options_complete(mio_loop_options_t *o) {
-    if (o->backend < MIO_BACKEND_AUTO || o->backend > MIO_BACKEND_SIM) return MIO_EINVAL;
+    uint32_t backend; // read as a number: what a C program put there need not be an enumerator
+    static_assert(sizeof backend == sizeof o->backend, "an enum of the C ABI");
+    memcpy(&backend, &o->backend, sizeof backend);
+    if (backend > MIO_BACKEND_SIM) return MIO_EINVAL;
     const mio_allocator_t &a = o->allocator;
     const int parts = (a.alloc != nullptr) + (a.resize != nullptr) + (a.release != nullptr);
     if (parts != 0 && parts != 3) return MIO_EINVAL;
@@ -141,6 +144,7 @@ static int loop_fill(loop *l, const struct sys *calls) {
     if (error < 0) return error;
     l->now_ns = l->with->now(l);
     wheel_open(&l->wheel, l->now_ns);
+    loop_log(l, MIO_LOG_INFO, "the loop lives on %s", l->with->name);
     return 0;
 }
 

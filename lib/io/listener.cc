@@ -91,18 +91,19 @@ static bool error_of_connection(int64_t error) {
     return false;
 }
 
-static void listener_rest(loop *l, listener *li) {
+static void listener_rest(loop *l, listener *li, int status) {
     if (li->retry.state != timer_state::idle) return; // one pause for all errors of a batch
     li->retry_ms = li->retry_ms == 0 ? RETRY_FIRST_MS : li->retry_ms * 2;
     if (li->retry_ms > RETRY_MOST_MS) li->retry_ms = RETRY_MOST_MS;
     timer_arm_after(l, &li->retry, li->retry_ms * MIO_MILLISECOND);
+    loop_log(l, MIO_LOG_WARNING, "accepting rests for %u ms: %s", li->retry_ms, mio_error_name(status));
     carrier_cancel(l, &li->in, MIO_ECANCELED);
 }
 
 // What these two return is listener_call's.
 static bool listener_report(loop *l, listener *li, int error) {
     l->counters.accept_errors++;
-    if (!error_of_connection(error)) listener_rest(l, li); // before the callback, so that a close in it ends the rest
+    if (!error_of_connection(error)) listener_rest(l, li, error); // before the callback: a close in it ends the rest
     return listener_call(l, li, error, nullptr);
 }
 

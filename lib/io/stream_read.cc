@@ -282,6 +282,8 @@ static void stream_carrier_ended(loop *l, stream *s, int64_t result) {
         s->bits |= STREAM_EOF;
     } else if (result == MIO_ENOBUFS) {
         if (stream_wants_bytes(s)) {
+            if (queue_empty(l->starved))
+                loop_log(l, MIO_LOG_WARNING, "the program holds all receive buffers: reading pauses");
             s->bits |= STREAM_STARVED;
             queue_push(&l->starved, static_cast<request *>(&s->in));
         }
@@ -435,6 +437,7 @@ static mio_req_t read_one_shot(mio_stream_t *public_stream, op_code op, mio_buf_
     if (error < 0) return error;
     if (buf == nullptr || cb == nullptr || buf->base == nullptr || buf->len > buf->cap) return MIO_EINVAL;
     if (buf->cap > MIO_BUF_SIZE_MAX || buf_is_shared(buf)) return MIO_EINVAL;
+    if (op == op_code::read_until && delimiter_len - 1 >= sizeof(lane_request::delimiter)) return MIO_EINVAL;
     const size_t room = buf->cap - buf->len;
     if (room == 0) return MIO_ENOBUFS;
     if (whole_room) total = room;
@@ -467,8 +470,7 @@ mio_req_t mio_stream_read_exact(mio_stream_t *s, mio_buf_t *buf, size_t n, mio_r
 
 mio_req_t mio_stream_read_until(mio_stream_t *s, mio_buf_t *buf, const void *delimiter, size_t delimiter_len,
                                 size_t limit, mio_read_cb cb, void *arg) {
-    if (delimiter == nullptr || delimiter_len == 0 || delimiter_len > sizeof(lane_request::delimiter))
-        return s == nullptr ? MIO_EINVAL : stream_check(ours<stream>(s)) < 0 ? stream_check(ours<stream>(s)) : MIO_EINVAL;
+    if (delimiter == nullptr) delimiter_len = 0;
     return read_one_shot(s, op_code::read_until, buf, limit, limit == 0, delimiter, delimiter_len, cb, arg);
 }
 

@@ -111,4 +111,5 @@ TEST(the_log_speaks_instead_of_printing) {
     assert_is(read(ends[0], text, sizeof text), 0); // not a byte on standard output or error
     close(ends[0]);
     ck_assert(!seen.wrong);
+    ck_assert_int_ge(seen.calls, 1); // of the backend that was chosen, at least
 }
