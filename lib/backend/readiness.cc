@@ -150,9 +150,11 @@ __attribute__((noinline)) static void out_dry(loop *l, entry *e, channel *c) {
     e->tag &= ~READY_OUT;
 }
 
-// For a send the usual case: the socket takes it at once.
+// For a send the usual case: the socket takes it at once. Half of the ring of records is left to the list: sends that
+// chain from their own callbacks would else fill all of it in every flush, and nobody on the list would ever be visited.
 static inline bool submit_send(loop *l, channel *c, entry *e) {
-    if (__builtin_expect(e == nullptr || (e->tag & READY_OUT) == 0 || done_room(l) == 0, 0)) return false;
+    const bool room = done_room(l) > l->done_capacity / 2;
+    if (__builtin_expect(e == nullptr || (e->tag & READY_OUT) == 0 || !room, 0)) return false;
     mio_assert(c->out.state == request_state::started);
     if (__builtin_expect(!perform_send(l, c), 0)) out_dry(l, e, c);
     return true;
