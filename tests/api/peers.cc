@@ -252,6 +252,20 @@ void sleep_ns(int64_t duration_ns) {
     }
 }
 
+bool sanitized() {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    return true;
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+    return true;
+#else
+    return false;
+#endif
+#else
+    return false;
+#endif
+}
+
 // The library says so nowhere; the build does (tests and library get the same definitions).
 bool debug_build() {
 #ifdef MIO_DEBUG

@@ -154,7 +154,8 @@ static int volatile phase;
 
 static void *run_shared(void *) {
     mio_loop_run(shared);
-    while (__atomic_load_n(&phase, __ATOMIC_ACQUIRE) == 0) sleep_ns(MIO_MILLISECOND);
+    __atomic_store_n(&phase, 1, __ATOMIC_RELEASE);
+    while (__atomic_load_n(&phase, __ATOMIC_ACQUIRE) == 1) sleep_ns(MIO_MILLISECOND);
     return nullptr;
 }
 
@@ -174,10 +175,9 @@ TEST(create_in_one_thread_run_in_another_destroy_in_a_third) {
     ck_assert_int_gt(mio_stream_write(client, &bytes, 1, nullptr, nullptr), 0);
     pthread_t runner;
     assert_is(pthread_create(&runner, nullptr, run_shared, nullptr), 0);
-    for (int i = 0; i < 5000 && __atomic_load_n(&in.received, __ATOMIC_ACQUIRE) < 10000; i++) sleep_ns(MIO_MILLISECOND);
-    sleep_ns(10 * MIO_MILLISECOND);
+    while (__atomic_load_n(&phase, __ATOMIC_ACQUIRE) == 0) sleep_ns(MIO_MILLISECOND);
     assert_is(mio_loop_destroy(shared, 0), MIO_EPERM); // its thread is still there
-    __atomic_store_n(&phase, 1, __ATOMIC_RELEASE);
+    __atomic_store_n(&phase, 2, __ATOMIC_RELEASE);
     pthread_join(runner, nullptr);
     ck_assert(!in.wrong);
     pthread_t third;
