@@ -299,3 +299,24 @@ TEST(destroy_with_no_time_to_drain_still_ends_what_only_waits_for_a_turn) {
         loop_forget(loop);
     }
 }
+
+TEST(exit_with_a_live_loop_harms_nobody) {
+    const pid_t child = fork();
+    ck_assert_int_ge(child, 0);
+    if (child == 0) {
+        static mio_loop_t *live; // still there, with everything on it, when the process ends
+        mio_loop_options_t options = MIO_LOOP_OPTIONS_INIT;
+        options.backend = MIO_BACKEND_EPOLL;
+        mio_addr_t at;
+        mio_listener_t *listener = nullptr;
+        mio_stream_t *stream = nullptr;
+        if (mio_loop_create(&live, &options) != 0) _exit(1);
+        if (mio_tcp_listen(live, "127.0.0.1", 0, nullptr, [](mio_listener_t *, int, mio_stream_t *, void *) {}, nullptr,
+                           &listener) != 0) _exit(2);
+        if (mio_listener_local(listener, &at) != 0) _exit(3);
+        if (mio_tcp_connect(live, &at, nullptr, [](mio_stream_t *, int, void *) {}, nullptr, &stream) < 0) _exit(4);
+        mio_loop_run_once(live, 0);
+        exit(0);
+    }
+    assert_is(child_status(child), 0);
+}

@@ -354,3 +354,27 @@ TEST(a_connection_reset_before_it_was_accepted_harms_nobody) {
     assert_ok(mio_loop_run_once(loop, 0));
     assert_is(metrics(loop).handles, 1);
 }
+
+TEST(v6only_decides_whether_ipv4_comes_in) {
+    KERNEL_ONLY("asks the kernel");
+    mio_loop_t *loop = loop_open();
+    for (int only = 0; only < 2; only++) {
+        mio_listen_options_t options = MIO_LISTEN_OPTIONS_INIT;
+        options.v6only = only;
+        mio_listener_t *listener = nullptr;
+        const int listening = mio_tcp_listen(loop, "::", 0, &options, accept_keep, nullptr, &listener);
+        if (listening == MIO_EADDRNOTAVAIL || listening == MIO_EAFNOSUPPORT) SKIP("no IPv6 on this machine");
+        assert_is(listening, 0);
+        mio_addr_t at, four;
+        assert_is(mio_listener_local(listener, &at), 0);
+        assert_is(mio_addr_parse("127.0.0.1", mio_addr_port(&at), &four), 0);
+        outcome told = {};
+        told.stop = true;
+        mio_stream_t *stream;
+        ck_assert_int_gt(mio_tcp_connect(loop, &four, nullptr, stream_told, &told, &stream), 0);
+        run_to_stop(loop);
+        assert_is(told.status, only ? MIO_ECONNREFUSED : 0);
+        mio_handle_abandon(stream);
+        mio_handle_abandon(listener);
+    }
+}

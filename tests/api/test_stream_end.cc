@@ -282,3 +282,42 @@ TEST(an_out_of_band_mark_stalls_no_read) {
     run_to_stop(loop);
     assert_is(in.end, MIO_EOF);
 }
+
+TEST(a_boundary_of_passed_descriptors_stalls_no_read_and_leaks_none) {
+    KERNEL_ONLY("descriptors pass through sockets of the kernel");
+    mio_loop_t *loop = loop_open();
+    int ends[2];
+    assert_is(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    mio_stream_t *stream = nullptr;
+    assert_is(mio_stream_adopt(loop, ends[0], nullptr, 0, &stream), 0);
+    static inbox in;
+    in = {};
+    in.is_text = true;
+    ck_assert_int_gt(mio_stream_read_start(stream, 0, read_into, &in), 0);
+    run_for(loop, MIO_MILLISECOND);
+    assert_is(send(ends[1], "one ", 4, 0), 4);
+    char text[] = "two ";
+    struct iovec part = {text, 4};
+    union {
+        char bytes[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr align;
+    } control = {};
+    struct msghdr message = {};
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.bytes;
+    message.msg_controllen = sizeof control.bytes;
+    struct cmsghdr *passed = CMSG_FIRSTHDR(&message);
+    passed->cmsg_level = SOL_SOCKET;
+    passed->cmsg_type = SCM_RIGHTS;
+    passed->cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(passed), &ends[1], sizeof(int));
+    assert_is(sendmsg(ends[1], &message, 0), 4);
+    assert_is(send(ends[1], "three", 5, 0), 5);
+    run_for(loop, 5 * MIO_MILLISECOND);
+    ck_assert_str_eq(in.text, "one two three");
+    in.stop_at_end = true;
+    close(ends[1]); // the end comes only if the copy that was passed is closed, too
+    run_to_stop(loop);
+    assert_is(in.end, MIO_EOF);
+}

@@ -362,3 +362,27 @@ TEST(interrupted_system_calls_disturb_nothing) {
     ck_assert(!in.wrong);
     ck_assert_uint_eq(in.received, TOTAL);
 }
+
+TEST(a_stream_without_a_socket_yet_says_enotconn) {
+    mio_loop_t *loop = loop_open();
+    mio_addr_t at, seen;
+    listen_on(loop, accept_keep, nullptr, &at);
+    mio_stream_t *stream;
+    outcome told = {};
+    told.stop = true;
+    ck_assert_int_gt(mio_tcp_connect(loop, &at, nullptr, stream_told, &told, &stream), 0);
+    const int fd = mio_stream_fd(stream); // the socket may be made now or at the flush
+    ck_assert(fd >= 0 || fd == MIO_ENOTCONN);
+    assert_is(mio_stream_peer(stream, &seen), MIO_ENOTCONN);
+    if (fd == MIO_ENOTCONN) {
+        assert_is(mio_stream_local(stream, &seen), MIO_ENOTCONN);
+        assert_is(mio_tcp_nodelay(stream, 1), MIO_ENOTCONN);
+        assert_is(mio_tcp_keepalive(stream, 1, 1, 1), MIO_ENOTCONN);
+        assert_is(mio_tcp_linger(stream, 1), MIO_ENOTCONN);
+        assert_is(mio_tcp_quickack(stream, 1), MIO_ENOTCONN);
+    }
+    run_to_stop(loop);
+    assert_is(told.status, 0);
+    assert_ok(mio_stream_fd(stream));
+    assert_is(mio_stream_peer(stream, &seen), 0);
+}
