@@ -19,6 +19,7 @@ MIO_API void mio_remote_release(mio_remote_t *remote);         /* [any thread] *
 
 /* Runs cb on the loop's thread, in its next posts phase. First in, first out per sender; never coalesced, never lost.
  * MIO_EINVAL: no remote or no cb. MIO_ENOMEM. MIO_ESHUTDOWN: the loop is going or gone; arg stays yours.
+ * MIO_EPERM: in a fork's child.
  * [any thread], not from a signal handler: use mio_wakeup_send there. */
 MIO_API int mio_remote_post(mio_remote_t *remote, mio_post_cb cb, void *arg);
 

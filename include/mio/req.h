@@ -2,7 +2,11 @@
  * SPDX-License-Identifier: MIT
  *
  * All on the loop's thread, all without allocation. A stale id, or the id of another loop, is MIO_ENOENT, never
- * another request. */
+ * another request.
+ *
+ * Callbacks of one direction of a stream come in the order of the starts: that of a request which ended early waits for
+ * those before it. A write with a deadline behind a connect that does not come back is told after the connect: give the
+ * connect its deadline. */
 #ifndef MIO_REQ_H
 #define MIO_REQ_H
 

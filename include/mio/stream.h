@@ -125,7 +125,8 @@ MIO_API MIO_CHECK_RESULT int mio_stream_adopt(mio_loop_t *loop, int fd, mio_buf_
  * and the bytes received but not read. MIO_EBUSY: one-shot reads are queued, or a detach is under way. */
 MIO_API mio_req_t mio_stream_detach(mio_stream_t *stream, mio_detach_cb cb, void *arg);
 
-/* detach here, adopt there. The target loop must be of the same kind of world (a simulated stream stays in its
+/* detach here, adopt there. Once it has left, the old pointer is dead and nobody is told of it on the old loop: after
+ * this call use only the returned id, unless cb comes here with a status < 0. The target loop must be of the same kind of world (a simulated stream stays in its
  * world: MIO_EINVAL). */
 MIO_API mio_req_t mio_stream_move(mio_stream_t *stream, mio_remote_t *to, mio_move_cb cb, void *arg);
 

@@ -80,7 +80,9 @@ static entry *entry_find(readiness *r, const channel *c) {
 static int entry_attach(loop *l, readiness *r, channel *owner, int fd, bool watch_out, entry **out) {
     entry *e = entry_make(l, r, static_cast<uint32_t>(fd));
     if (e == nullptr) return MIO_ENOMEM;
-    mio_assert(e->owner == nullptr && (e->tag & ENTRY_REGISTERED) == 0);
+    // Two channels with one descriptor: it was adopted twice, or closed behind our back and handed out again.
+    if (e->owner != nullptr) return MIO_EBUSY;
+    mio_assert((e->tag & ENTRY_REGISTERED) == 0);
     const uint32_t kept = e->tag & ~(ENTRY_GENERATION - 1 - ENTRY_LISTED);
     e->tag = kept | ENTRY_REGISTERED | READY_OUT | (watch_out ? 0 : ENTRY_OUT_MASKED);
     const int error = r->with->add(l, fd, entry_token(e, fd), entry_interest(e, owner));

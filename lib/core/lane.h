@@ -29,6 +29,8 @@ inline unsigned lane_gather(const lane *writes, struct iovec *iov, unsigned max)
                 n++;
                 skip = 0;
             }
+        } else if (req->moved != 0 && req->moved != req->total) {
+            return n; // ended in its middle: nothing may be sent behind the gap
         }
         if (req == writes->tail) break;
         req = lane_next(req);

@@ -105,7 +105,6 @@ void loop_free(loop *l, bool in_child) {
     for (slab &s : l->slabs) slab_close(&s);
     if (l->done != nullptr) memory_release(&l->mem, l->done, l->done_capacity * sizeof(completion));
     if (l->box != nullptr) remote_release(l->box);
-    if (l->fork_page != nullptr) l->calls->unmap(const_cast<uint32_t *>(l->fork_page), 4096);
     thread_life_release(l->life);
     memory copy = l->mem;
     l->~loop();
@@ -120,15 +119,13 @@ static int loop_fill(loop *l, const struct sys *calls) {
     if (error < 0) return error;
     l->mem.calls = l->calls;
 
-    l->fork_page = static_cast<const uint32_t *>(l->calls->map_wipe_on_fork(4096));
-    if (l->fork_page == nullptr) return MIO_ENOMEM;
-    *const_cast<uint32_t *>(l->fork_page) = 1;
     l->thread = thread_number();
 
     l->box = remote_open(l->calls, l->with->calls == nullptr, &error);
     if (l->box == nullptr) return error;
     l->box->with = l->with;
     l->box->world = l->world;
+    l->fork_page = l->box->fork_page;
 
     l->done_capacity = 64;
     while (l->done_capacity < l->options.completions) l->done_capacity *= 2;

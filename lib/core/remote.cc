@@ -1,7 +1,9 @@
 // Remotes: how other threads (and signal handlers) reach a loop.
 //
 // Posts are nodes from malloc; used ones are kept in four chains, each taken and given back whole by one exchange (no
-// ABA, no lock), so that posting allocates nothing once warm. The eventfd belongs to the remote, not to the loop: a
+// ABA, no lock), so that posting allocates nothing once warm. A poster that finds every chain taken by others makes a
+// node of its own; so that this adds up to nothing, the loop releases what is far more than it ever found waiting. The
+// eventfd belongs to the remote, not to the loop: a
 // poster that comes late writes to a descriptor that is still ours.
 
 #include "core/remote.h"
@@ -16,25 +18,33 @@
 
 namespace mio {
 
+static int remote_fill(remote *r, bool with_eventfd) {
+    void *page = r->calls->map_wipe_on_fork(4096);
+    if (page == nullptr) return MIO_ENOMEM;
+    *static_cast<uint32_t *>(page) = 1;
+    r->fork_page = static_cast<const uint32_t *>(page);
+    if (!with_eventfd) return 0;
+    const int fd = r->calls->eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (fd < 0) return fd;
+    r->wake_fd = fd;
+    return 0;
+}
+
 remote *remote_open(const struct sys *calls, bool with_eventfd, int *error) {
-    int fd = -1;
-    if (with_eventfd) {
-        fd = calls->eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        if (fd < 0) {
-            *error = fd;
-            return nullptr;
-        }
-    }
     void *memory = calls->alloc(sizeof(remote));
     if (memory == nullptr) {
-        if (fd >= 0) calls->close(fd);
         *error = MIO_ENOMEM;
         return nullptr;
     }
     auto *r = new (memory) remote();
     r->references.store(1, std::memory_order_relaxed);
-    r->wake_fd = fd;
+    r->wake_fd = -1;
     r->calls = calls;
+    *error = remote_fill(r, with_eventfd);
+    if (*error < 0) {
+        remote_release(r);
+        return nullptr;
+    }
     return r;
 }
 
@@ -51,6 +61,7 @@ void remote_release(remote *r) {
     const struct sys *calls = r->calls;
     for (auto &chain : r->cache) posts_release(calls, chain.load(std::memory_order_acquire));
     if (r->wake_fd >= 0) calls->close(r->wake_fd);
+    if (r->fork_page != nullptr) calls->unmap(const_cast<uint32_t *>(r->fork_page), 4096);
     r->~remote();
     calls->release(r, sizeof(remote));
 }
@@ -103,8 +114,11 @@ static post *cache_get(remote *r) {
 int remote_post(remote *r, mio_post_cb cb, void *arg) {
     if (r->posts.head.load(std::memory_order_relaxed) == inbox<post>::closed_mark()) return MIO_ESHUTDOWN;
     post *node = cache_get(r);
-    if (node == nullptr) node = static_cast<post *>(r->calls->alloc(sizeof(post)));
-    if (node == nullptr) return MIO_ENOMEM;
+    if (node == nullptr) {
+        node = static_cast<post *>(r->calls->alloc(sizeof(post)));
+        if (node == nullptr) return MIO_ENOMEM;
+        r->nodes.fetch_add(1, std::memory_order_relaxed);
+    }
     node->cb = cb;
     node->arg = arg;
     if (!inbox_put(&r->posts, node)) {
@@ -118,17 +132,32 @@ int remote_post(remote *r, mio_post_cb cb, void *arg) {
 
 // --- the loop's side ------------------------------------------------------------------------------------------------
 
+// Releases the head of a chain of n while there are more nodes than enough; returns the rest.
+static post *nodes_trim(remote *r, post *chain, uint32_t n) {
+    if (n > r->most) r->most = n;
+    const uint32_t enough = NODES_MIN + NODES_PER_POST * r->most;
+    while (chain != nullptr && r->nodes.load(std::memory_order_relaxed) > enough) {
+        post *next = chain->next;
+        r->calls->release(chain, sizeof(post));
+        r->nodes.fetch_sub(1, std::memory_order_relaxed);
+        chain = next;
+    }
+    return chain;
+}
+
 static void posts_run(loop *l, queue<post> batch, int status) {
     remote *r = l->box;
     post *first = batch.head;
     post *last = nullptr;
-    for (post *node = first; node != nullptr; node = node->next) {
+    uint32_t n = 0;
+    for (post *node = first; node != nullptr; node = node->next, n++) {
         last = node;
         l->counters.posts++;
         const int64_t begun_ns = callback_begin(l, nullptr);
         node->cb(loop_public(l), status, node->arg);
         callback_end(l, nullptr, begun_ns, "post");
     }
+    first = nodes_trim(r, first, n);
     if (first != nullptr) cache_put(r, first, last);
 }
 
@@ -170,5 +199,6 @@ void mio_remote_release(mio_remote_t *public_remote) {
 
 int mio_remote_post(mio_remote_t *public_remote, mio_post_cb cb, void *arg) {
     if (public_remote == nullptr || cb == nullptr) return MIO_EINVAL;
-    return remote_post(remote_of(public_remote), cb, arg);
+    remote *r = remote_of(public_remote);
+    return *r->fork_page != 0 ? remote_post(r, cb, arg) : static_cast<int>(MIO_EPERM);
 }

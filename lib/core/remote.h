@@ -35,8 +35,11 @@ struct remote {
     inbox<post> posts;
     inbox<wakeup_node> wakeups;
     std::atomic<post *> cache[4]; // chains of used posts, each taken and given back as a whole
+    std::atomic<uint32_t> nodes;  // posts that have memory: waiting, running, used
+    uint32_t most;                // posts of one batch so far; the loop's own
     std::atomic<uint64_t> wakes; // system calls made to wake
     int wake_fd;                 // eventfd; -1 in a simulated world
+    const uint32_t *fork_page;   // reads 0 in a fork's child
     const struct sys *calls;
     const backend *with;
     const struct mio_sim *world; // two remotes in one world, or both nullptr: streams can move between them

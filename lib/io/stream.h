@@ -33,6 +33,7 @@ constexpr uint32_t STREAM_DISCARDING = 1u << 16;  // finishing: input is read an
 constexpr uint32_t STREAM_MARKED = 1u << 17;      // somebody wants to be told of watermark crossings
 constexpr uint32_t STREAM_CANCEL_IN = 1u << 18;   // some request of the lane is to end when its carrier does
 constexpr uint32_t STREAM_CANCEL_OUT = 1u << 19;
+constexpr uint32_t STREAM_LOST = 1u << 20;        // bytes were lost for want of memory: MIO_ENOMEM is its end
 
 // A write side on which nothing but writes happens.
 constexpr uint32_t STREAM_WRITE_SPECIAL = STREAM_AUTOPAUSED | STREAM_CONNECTING | STREAM_BROKEN | STREAM_FINISHING |

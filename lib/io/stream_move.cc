@@ -198,7 +198,7 @@ void stream_detach_deliver(loop *l, stream *s, lane_request *req) {
     else if (!stream_detach_ready(s)) return;
     else if ((s->bits & STREAM_BROKEN) != 0) status = MIO_EPIPE;
     else if (s->fd < 0) status = MIO_ENOTCONN;
-    else if (!unread_join(l, s)) status = MIO_ENOMEM;
+    else if ((s->bits & STREAM_LOST) != 0 || !unread_join(l, s)) status = MIO_ENOMEM;
     if (move_target(req) != nullptr) move_end(l, s, req, status);
     else detach_end(l, s, req, status);
 }

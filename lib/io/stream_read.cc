@@ -35,7 +35,7 @@ static bool stream_wants_bytes(const stream *s) {
 }
 
 static bool stream_has_without_kernel(const stream *s) {
-    if (s->unread != nullptr || (s->bits & STREAM_EOF) != 0 || s->fd < 0) return true;
+    if (s->unread != nullptr || (s->bits & (STREAM_EOF | STREAM_LOST)) != 0 || s->fd < 0) return true;
     return s->state == handle_state::open && s->times.read_error != 0;
 }
 
@@ -227,7 +227,7 @@ static bool reads_run(loop *l, stream *s) {
     }
     lane_feed_unread(l, s);
     if (s->unread == nullptr && s->state == handle_state::open && (s->bits & STREAM_CONNECTING) == 0) {
-        int status = s->times.read_error;
+        int status = (s->bits & STREAM_LOST) != 0 ? static_cast<int>(MIO_ENOMEM) : s->times.read_error;
         if (status == 0 && s->fd < 0) status = MIO_ENOTCONN;
         if (status == 0 && (s->bits & STREAM_EOF) != 0) status = MIO_EOF;
         if (status != 0 && stream_wants_bytes(s)) {
@@ -262,18 +262,18 @@ static void reads_end_cancelled(stream *s) {
 
 // Bytes of a pool block that the fast way did not take.
 static void stream_store(loop *l, stream *s, mio_buf_t *buf) {
-    if (s->unread == nullptr && (s->bits & STREAM_READING) == 0) {
+    if (s->unread == nullptr && (s->bits & (STREAM_READING | STREAM_LOST)) == 0) {
         const size_t taken = lane_feed(s, buf->base, buf->len);
         buf->base += taken;
         buf->len -= taken;
         buf->cap -= taken;
     }
-    if (buf->len == 0 || (s->bits & STREAM_DISCARDING) != 0 || s->state != handle_state::open) {
+    if (buf->len == 0 || (s->bits & (STREAM_DISCARDING | STREAM_LOST)) != 0 || s->state != handle_state::open) {
         buf_release(buf);
     } else if (!stream_unread_append(l, s, buf)) {
-        // No memory for the record: the gap must not go unnoticed.
+        // No memory for the record. Nothing may be read behind the gap: it is the end of the stream.
         buf_release(buf);
-        s->times.read_error = MIO_ENOMEM;
+        s->bits |= STREAM_LOST;
     }
 }
 
@@ -300,15 +300,16 @@ __attribute__((noinline)) static void read_done_any(loop *l, stream *s, const co
         mio_buf_t buf = pool_slice(done->from, done->offset, static_cast<size_t>(done->result));
         // What is likely to be kept is copied out of the receive block, so that it does not pin all of it.
         if (pool_should_copy(l)) pool_copy(l, &buf);
-        if ((s->bits & STREAM_READ_MASK) == STREAM_READING && s->unread == nullptr) continuous_data(l, s, &buf);
+        if ((s->bits & (STREAM_READ_MASK | STREAM_LOST)) == STREAM_READING && s->unread == nullptr)
+            continuous_data(l, s, &buf);
         else stream_store(l, s, &buf);
     } else if (done->result > 0) {
         lane_request *req = lane_first_live(&s->reads);
         if (req != nullptr) read_took(req, static_cast<size_t>(done->result)); // none: it was abandoned
     }
     if ((done->flags & FINISH_MORE) == 0) {
+        if ((s->bits & STREAM_CANCEL_IN) != 0) reads_end_cancelled(s); // first: nobody may want bytes any more
         if (done->from == nullptr && done->result <= 0) stream_carrier_ended(l, s, done->result);
-        if ((s->bits & STREAM_CANCEL_IN) != 0) reads_end_cancelled(s);
     }
     if ((s->flags & HANDLE_ABANDONED) == 0 && reads_run(l, s)) stream_update_read(s);
     stream_end_step(l, s);
@@ -318,7 +319,8 @@ void stream_read_done(loop *l, channel *c, const completion *done) {
     auto *s = static_cast<stream *>(c);
     if (done->result > 0) l->counters.bytes_read += static_cast<uint64_t>(done->result);
     const bool usual = done->from != nullptr && (done->flags & FINISH_MORE) != 0 && s->unread == nullptr &&
-                       (s->bits & (STREAM_READ_MASK | STREAM_TIMED)) == STREAM_READING && !pool_should_copy(l);
+                       (s->bits & (STREAM_READ_MASK | STREAM_TIMED | STREAM_LOST)) == STREAM_READING &&
+                       !pool_should_copy(l);
     if (__builtin_expect(!usual, 0)) {
         read_done_any(l, s, done);
         return;
