@@ -3,8 +3,10 @@
 // Posts are nodes from malloc; used ones are kept in four chains, each taken and given back whole by one exchange (no
 // ABA, no lock), so that posting allocates nothing once warm. A poster that finds every chain taken by others makes a
 // node of its own; so that this adds up to nothing, the loop releases what is far more than it ever found waiting. The
-// eventfd belongs to the remote, not to the loop: a
-// poster that comes late writes to a descriptor that is still ours.
+// eventfd belongs to the remote, not to the loop: a poster that comes late writes to a descriptor that is still ours.
+//
+// In a fork's child a remote is memory and nothing else: its descriptor is the parent's too, and once the child has
+// closed what it inherited the number may be anybody's. It is neither written to nor closed there.
 
 #include "core/remote.h"
 
@@ -17,6 +19,11 @@
 #include <new>
 
 namespace mio {
+
+static constexpr uint32_t NODES_MIN = 64;
+static constexpr uint32_t NODES_PER_POST = 4;
+
+static bool in_child(const remote *r) { return *r->fork_page == 0; }
 
 static int remote_fill(remote *r, bool with_eventfd) {
     void *page = r->calls->map_wipe_on_fork(4096);
@@ -60,7 +67,8 @@ void remote_release(remote *r) {
     if (r->references.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
     const struct sys *calls = r->calls;
     for (auto &chain : r->cache) posts_release(calls, chain.load(std::memory_order_acquire));
-    if (r->wake_fd >= 0) calls->close(r->wake_fd);
+    posts_release(calls, inbox_close(&r->posts).head); // none, but in a child: they are the parent's to call
+    if (r->wake_fd >= 0 && !in_child(r)) calls->close(r->wake_fd);
     if (r->fork_page != nullptr) calls->unmap(const_cast<uint32_t *>(r->fork_page), 4096);
     r->~remote();
     calls->release(r, sizeof(remote));
@@ -70,6 +78,7 @@ void remote_notify(remote *r) {
     std::atomic_thread_fence(std::memory_order_seq_cst);
     if (r->asleep.load(std::memory_order_relaxed) == 0) return;
     if (r->asleep.exchange(0, std::memory_order_relaxed) == 0) return; // somebody else rings
+    if (in_child(r)) return;
     r->wakes.fetch_add(1, std::memory_order_relaxed);
     r->with->wake(r);
 }
@@ -200,5 +209,5 @@ void mio_remote_release(mio_remote_t *public_remote) {
 int mio_remote_post(mio_remote_t *public_remote, mio_post_cb cb, void *arg) {
     if (public_remote == nullptr || cb == nullptr) return MIO_EINVAL;
     remote *r = remote_of(public_remote);
-    return *r->fork_page != 0 ? remote_post(r, cb, arg) : static_cast<int>(MIO_EPERM);
+    return in_child(r) ? static_cast<int>(MIO_EPERM) : remote_post(r, cb, arg);
 }
