@@ -169,7 +169,7 @@ int mio_stream_finish(mio_stream_t *public_stream, int64_t within_ns, mio_close_
     timer_disarm(l, &s->timer);
     handle_requests_add(l, s); // until stream_finish_done
     handle_to_closing(s);
-    s->bits = (s->bits & ~STREAM_TIMED) | STREAM_FINISHING;
+    s->bits = (s->bits & ~(STREAM_TIMED | STREAM_LOST)) | STREAM_FINISHING; // lost or not, input is only discarded now
     s->closing.cb = cb;
     s->closing.arg = arg;
     stream_drop_unread(l, s);

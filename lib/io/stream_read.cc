@@ -305,7 +305,8 @@ __attribute__((noinline)) static void read_done_any(loop *l, stream *s, const co
         else stream_store(l, s, &buf);
     } else if (done->result > 0) {
         lane_request *req = lane_first_live(&s->reads);
-        if (req != nullptr) read_took(req, static_cast<size_t>(done->result)); // none: it was abandoned
+        const bool wanted = req != nullptr && (s->bits & STREAM_LOST) == 0; // none: it was abandoned
+        if (wanted) read_took(req, static_cast<size_t>(done->result));
     }
     if ((done->flags & FINISH_MORE) == 0) {
         if ((s->bits & STREAM_CANCEL_IN) != 0) reads_end_cancelled(s); // first: nobody may want bytes any more
