@@ -41,7 +41,7 @@ typedef struct mio_buf {
 
 MIO_BEGIN
 
-/* Fresh memory of at least cap bytes (1 to MIO_BUF_SIZE_MAX) with len 0. Never one of the receive blocks.
+/* Fresh memory of cap bytes (1 to MIO_BUF_SIZE_MAX) with len 0. Never one of the receive blocks.
  * MIO_EINVAL, MIO_ENOMEM, MIO_ESHUTDOWN. On the loop's thread. */
 MIO_API int mio_buf_alloc(mio_loop_t *loop, size_t cap, mio_buf_t *out);
 
@@ -67,7 +67,7 @@ MIO_API int mio_buf_slice(mio_buf_t *buf, size_t off, size_t len);
 MIO_API int mio_buf_share(mio_buf_t *buf, mio_buf_t *out);
 
 /* Copies the live bytes of buf into a block of its own with room for len + reserve bytes, and lets the old block go:
- * the idiom for keeping a partial message without keeping a receive block from its loop.
+ * the idiom for keeping a partial message without keeping a receive block from its loop. Of an empty buffer: as alloc.
  * MIO_EINVAL, MIO_ENOMEM (buf unchanged), MIO_ESHUTDOWN. On the loop's thread. */
 MIO_API int mio_buf_keep(mio_loop_t *loop, mio_buf_t *buf, size_t reserve);
 

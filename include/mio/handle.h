@@ -1,8 +1,9 @@
 /* Handles: what every noun can do.
  * SPDX-License-Identifier: MIT
  *
- * On the loop's thread unless marked. Every function takes NULL and answers MIO_EINVAL (or NULL, or 0). From close
- * until the close callback every other call on the handle is MIO_EBADF; after it the pointer is invalid. */
+ * On the loop's thread. Every function takes NULL and answers MIO_EINVAL (or NULL, "", 0). From close until the close
+ * callback every other call on the handle is MIO_EBADF, but abandon, data, name, loop, kind and the questions that
+ * answer 0 or 1; after it the pointer is invalid. */
 #ifndef MIO_HANDLE_H
 #define MIO_HANDLE_H
 

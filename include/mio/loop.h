@@ -49,10 +49,10 @@ typedef struct mio_loop_options {
     void *log_arg;
     mio_watchdog_cb watchdog;
     void *watchdog_arg;
-    int64_t watchdog_ns;       /* the watchdog speaks of callbacks longer than this; default 100 ms */
+    int64_t watchdog_ns;       /* the watchdog speaks of callbacks at least so long; default 100 ms */
     size_t buffer_block;       /* bytes of one receive block; default 65,536; 4096 to 1 MiB, a power of two */
     size_t buffer_max_bytes;   /* receive blocks held by the program before reading pauses; default 64 MiB */
-    size_t write_low;          /* default low mark of a stream's write queue; default 16 KiB */
+    size_t write_low;          /* default low mark of a stream's write queue; 16 KiB, or write_high / 4 if less */
     size_t write_high;         /* default high mark; default 64 KiB */
     size_t write_queue_max;    /* default maximum of a stream's write queue; default 16 MiB */
 } mio_loop_options_t;
@@ -101,9 +101,9 @@ MIO_BEGIN
 MIO_API MIO_CHECK_RESULT int mio_loop_create(mio_loop_t **out, const mio_loop_options_t *options);
 
 /* Turns until nothing is alive (0), mio_loop_stop was called (MIO_STOPPED) or the backend failed (< 0). Alive is: an
- * active referenced handle, a request of one, an accepted post, or a hold. MIO_EBUSY: from a callback. MIO_EPERM: in
- * a fork's child; on a loop of a simulated world, from a second thread. A loop of a simulated world is better driven
- * by mio_sim_run. */
+ * active referenced handle, a request of one, a closing handle, an accepted post, or a hold. MIO_EBUSY: from a
+ * callback. MIO_EPERM: in a fork's child; on a loop of a simulated world, from a second thread. A loop of a simulated
+ * world is better driven by mio_sim_run. */
 MIO_API int mio_loop_run(mio_loop_t *loop);
 
 /* One turn that waits at most timeout_ns (0: not at all, MIO_FOREVER). MIO_ALIVE, 0, MIO_STOPPED, or as run. */

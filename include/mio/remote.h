@@ -12,7 +12,8 @@ typedef void (*mio_post_cb)(mio_loop_t *loop, int status, void *arg);
 
 MIO_BEGIN
 
-/* The loop's own remote; the pointer is valid as long as the loop. Retain it to keep it longer. NULL: no loop. */
+/* The loop's own remote; the pointer is valid as long as the loop. Retain it to keep it longer. NULL: no loop,
+ * or a fork's child. On the loop's thread. */
 MIO_API mio_remote_t *mio_loop_remote(mio_loop_t *loop);
 MIO_API mio_remote_t *mio_remote_retain(mio_remote_t *remote); /* [any thread] */
 MIO_API void mio_remote_release(mio_remote_t *remote);         /* [any thread] */

@@ -54,7 +54,7 @@ MIO_BEGIN
 /* --- reading ------------------------------------------------------------------------------------------------- */
 
 /* Reads until stopped, closed, EOF or error; buffers come from the loop's receive blocks.
- * MIO_EBUSY: a read is under way. */
+ * MIO_EBUSY: a read is under way, or a detach. */
 MIO_API mio_req_t mio_stream_read_start(mio_stream_t *stream, unsigned flags, mio_read_cb cb, void *arg);
 
 /* Pause and resume the continuous read; idempotent, call nothing, keep the request. After pause no call has n > 0
@@ -126,8 +126,8 @@ MIO_API MIO_CHECK_RESULT int mio_stream_adopt(mio_loop_t *loop, int fd, mio_buf_
 MIO_API mio_req_t mio_stream_detach(mio_stream_t *stream, mio_detach_cb cb, void *arg);
 
 /* detach here, adopt there. Once it has left, the old pointer is dead and nobody is told of it on the old loop: after
- * this call use only the returned id, unless cb comes here with a status < 0. The target loop must be of the same kind of world (a simulated stream stays in its
- * world: MIO_EINVAL). */
+ * this call use only the returned id, unless cb comes here with a status < 0. Data, name, marks and time-outs stay
+ * behind. The target loop must be of the same world (a simulated stream stays in its own: MIO_EINVAL). */
 MIO_API mio_req_t mio_stream_move(mio_stream_t *stream, mio_remote_t *to, mio_move_cb cb, void *arg);
 
 /* --- questions ----------------------------------------------------------------------------------------------- */

@@ -14,7 +14,7 @@ MIO_BEGIN
 MIO_API int mio_wakeup_create(mio_loop_t *loop, mio_wakeup_cb cb, void *arg, mio_wakeup_t **out);
 
 /* Never allocates, never blocks, never lost. The wakeup must not be closed while another thread may still send.
- * MIO_EINVAL: NULL. [any thread] [signal-safe] */
+ * MIO_EINVAL: NULL. MIO_EBADF: it is closing. MIO_EPERM: in a fork's child. [any thread] [signal-safe] */
 MIO_API int mio_wakeup_send(mio_wakeup_t *wakeup);
 
 MIO_END
