@@ -298,6 +298,26 @@ static void take_back_later(sim_loop *sl) {
     sl->later_count = 0;
 }
 
+// Of a loop that is being destroyed and whose records are all taken: there may be no time for another turn, so what was
+// asked to end does so without a record.
+static void settle_cancelled(sim_loop *sl) {
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < sl->ready_count; i++) {
+        sim_carrier *c = sl->ready[i];
+        if (!c->cancelled) {
+            sl->ready[kept++] = c;
+            continue;
+        }
+        request *carrier = c->req;
+        mio_assert(carrier->state == request_state::started);
+        c->req = nullptr;
+        c->listed = false;
+        sl->started--;
+        request_settle(sl->on, carrier, MIO_ECANCELED);
+    }
+    sl->ready_count = kept;
+}
+
 static int backend_sim_poll(loop *l, int64_t timeout_ns) {
     sim_world *w = sim_world_of(l->world);
     sim_loop *sl = sim_loop_of(l);
@@ -308,6 +328,7 @@ static int backend_sim_poll(loop *l, int64_t timeout_ns) {
     for (;;) {
         sim_events_run(w);
         const uint32_t reported = deliver(l);
+        if ((l->flags & LOOP_DESTROYING) != 0 && done_room(l) == 0) settle_cancelled(sl);
         if (reported != 0 || sim_loop_has_work(sl) || w->now_ns >= until_ns) return 0;
         if (l->done_head != l->done_tail || !queue_empty(l->settled)) return 0;
         const int64_t next_ns = sim_next_event_ns(w);

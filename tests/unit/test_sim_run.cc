@@ -305,6 +305,38 @@ static void test_misfortune_is_survived(void **) {
     assert_in_range(clean, 100, 479);
 }
 
+// More handles than records in all the turns that destroy has for nothing.
+static void on_idle_read(mio_stream_t *, int64_t, mio_buf_t *, void *) {}
+static void on_idle_accept(mio_listener_t *, int status, mio_stream_t *conn, void *) {
+    if (status == 0) assert_true(mio_stream_read_start(conn, 0, on_idle_read, nullptr) > 0);
+}
+static void on_idle_connected(mio_stream_t *conn, int status, void *) {
+    assert_int_equal(status, 0);
+    assert_true(mio_stream_read_start(conn, 0, on_idle_read, nullptr) > 0);
+}
+
+static void test_destroy_in_no_time_leaves_nothing(void **) {
+    for (uint64_t seed = 1; seed <= 10; seed++) {
+        const mio_sim_options_t o = options_of(seed);
+        assert_int_equal(mio_sim_create(&world, &o), 0);
+        mio_loop_options_t lo = MIO_LOOP_OPTIONS_INIT;
+        lo.completions = 64;
+        mio_loop_t *l;
+        mio_listener_t *listener;
+        mio_addr_t at;
+        assert_int_equal(mio_loop_create(&l, &lo), 0);
+        assert_int_equal(mio_tcp_listen(l, "127.0.0.1", 0, nullptr, on_idle_accept, nullptr, &listener), 0);
+        assert_int_equal(mio_listener_local(listener, &at), 0);
+        mio_stream_t *conns[1000];
+        for (auto &conn : conns) assert_true(mio_tcp_connect(l, &at, nullptr, on_idle_connected, nullptr, &conn) > 0);
+        assert_int_equal(mio_sim_run(world, MIO_SECOND), MIO_ETIMEDOUT);
+        for (int i = 0; i < 1000; i += 2) assert_int_equal(mio_handle_close(conns[i], nullptr, nullptr), 0);
+        assert_int_equal(mio_loop_destroy(l, 0), 0);
+        assert_int_equal(mio_sim_open_fds(world), 0);
+        assert_int_equal(mio_sim_destroy(world), 0);
+    }
+}
+
 int main() {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_worlds_refuse_nonsense),
@@ -314,6 +346,7 @@ int main() {
         cmocka_unit_test(test_loops_run_in_seeded_order),
         cmocka_unit_test(test_a_seed_tells_everything),
         cmocka_unit_test(test_misfortune_is_survived),
+        cmocka_unit_test(test_destroy_in_no_time_leaves_nothing),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }
