@@ -3,7 +3,8 @@
  *
  * A loop and all on it belong to the thread that runs it; functions marked [any thread] or [signal-safe] may be
  * called from elsewhere. In a fork's child every call on the parent's loop is MIO_EPERM; mio_loop_destroy there frees
- * memory and nothing else.
+ * memory and nothing else. One exception: a loop that nobody has run yet may be run by a child, and is the child's
+ * from then on (create, daemon(3), run); the parent must not touch it any more.
  *
  * The turn, promised: time -> due timers -> idle hooks, prepare hooks -> poll -> check hooks -> posts ->
  * completions -> close callbacks. Each phase takes its list as it stood; nothing starves the next one. */

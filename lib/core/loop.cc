@@ -197,7 +197,11 @@ int loop_adopt_thread(loop *l) {
 
 static int run_begin(loop *l) {
     if (l == nullptr) return MIO_EINVAL;
-    if (*l->fork_page == 0) return MIO_EPERM;
+    if (*l->fork_page == 0) {
+        // "create, daemon(), run": a loop that nobody ran yet may be run by a child; from then on it is the child's.
+        if (l->life != nullptr) return MIO_EPERM;
+        *const_cast<uint32_t *>(l->fork_page) = 1;
+    }
     if (loop_is_running(l)) return MIO_EBUSY;
     if (l->world != nullptr && loop_thread(l) != thread_number()) return MIO_EPERM;
     const int error = loop_adopt_thread(l);

@@ -48,8 +48,8 @@ void stream_connected(stream *s, int status) {
     s->bits &= ~STREAM_CONNECTING;
     if (status < 0) stream_connect_failed(l, s, status);
     if ((s->bits & STREAM_TIMED) != 0) {
-        stream_touch(l, s, 0);
-        stream_touch(l, s, 1);
+        stream_touch_start(l, s, 0);
+        stream_touch_start(l, s, 1);
     }
     if (!lane_empty(&s->writes)) {
         if ((s->bits & STREAM_CANCEL_OUT) != 0) carrier_poke(l, &s->out, op_code::send);

@@ -112,8 +112,10 @@ void stream_detach_deliver(loop *l, stream *s, lane_request *req);
 bool stream_detach_ready(const stream *s);
 void stream_detach_dropped(lane_request *req);
 
-// Time-outs: a byte came (way 0) or left (way 1), or waiting begins now.
+// Time-outs: a byte came (way 0) or left (way 1): not later than the turn's time. Or waiting begins now: the turn's time
+// may be long past, the clock is read.
 void stream_touch(loop *l, stream *s, unsigned way);
+void stream_touch_start(loop *l, stream *s, unsigned way);
 
 // A stream's part of handle_begin_close and handle_ended (io/kinds.cc).
 void stream_begin_close(stream *s);

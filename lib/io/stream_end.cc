@@ -11,6 +11,7 @@
 // when it is due whether there was any since, and goes to where it would be due next. It is idle while nothing is
 // waited for.
 
+#include "core/backend.h"
 #include "io/stream.h"
 
 #include <mio/error.h>
@@ -80,12 +81,16 @@ static uint32_t times_shortest(const stream_times *t) {
     return least;
 }
 
-void stream_touch(loop *l, stream *s, unsigned way) {
+static void stream_touch_at(loop *l, stream *s, unsigned way, int64_t now_ns) {
     if (s->state != handle_state::open) return;
-    s->times.active_ms[way] = units_now(l);
+    s->times.active_ms[way] = static_cast<uint32_t>(now_ns >> 20);
     if (s->timer.state == timer_state::idle)
         timer_arm_after(l, &s->timer, static_cast<int64_t>(times_shortest(&s->times)) << 20);
 }
+
+void stream_touch(loop *l, stream *s, unsigned way) { stream_touch_at(l, s, way, loop_now(l)); }
+
+void stream_touch_start(loop *l, stream *s, unsigned way) { stream_touch_at(l, s, way, l->with->now(l)); }
 
 static bool stream_reads_now(const stream *s) {
     if ((s->bits & (STREAM_STARVED | STREAM_CONNECTING)) != 0) return false;
@@ -111,11 +116,14 @@ static void write_timed_out(loop *l, stream *s) {
     stream_write_request_cancel(l, s, lane_first_live(&s->writes), MIO_ETIMEDOUT);
 }
 
-// Units until a time-out of `limit` counted from `since` has truly passed; both were rounded down, hence the one more.
-static uint32_t units_left(uint32_t now, uint32_t since, uint32_t limit) {
-    const uint32_t gone = now - since;
-    return gone > limit ? 0 : limit + 1 - gone;
+// Units gone since then; a start inside this turn may lie after the turn's time.
+static uint32_t units_gone(uint32_t now, uint32_t since) {
+    const int32_t gone = static_cast<int32_t>(now - since);
+    return gone > 0 ? static_cast<uint32_t>(gone) : 0;
 }
+
+// Units until a time-out of `limit` has truly passed; both ends of `gone` were rounded down, hence the one more.
+static uint32_t units_left(uint32_t gone, uint32_t limit) { return gone > limit ? 0 : limit + 1 - gone; }
 
 // Fires what is due of one time-out, or says in *next how long it still has.
 static void time_out_check(loop *l, stream *s, enum mio_timeout which, uint32_t *next) {
@@ -125,9 +133,10 @@ static void time_out_check(loop *l, stream *s, enum mio_timeout which, uint32_t 
     const bool writes = which != MIO_TIMEOUT_READ && stream_writes_now(s);
     if (!reads && !writes) return;
     const uint32_t now = units_now(l);
-    uint32_t since = s->times.active_ms[which == MIO_TIMEOUT_WRITE ? 1 : 0];
-    if (which == MIO_TIMEOUT_IDLE && now - s->times.active_ms[1] < now - since) since = s->times.active_ms[1];
-    const uint32_t left = units_left(now, since, limit);
+    uint32_t gone = units_gone(now, s->times.active_ms[which == MIO_TIMEOUT_WRITE ? 1 : 0]);
+    const uint32_t gone_out = units_gone(now, s->times.active_ms[1]);
+    if (which == MIO_TIMEOUT_IDLE && gone_out < gone) gone = gone_out;
+    const uint32_t left = units_left(gone, limit);
     if (left != 0) {
         if (*next == 0 || left < *next) *next = left;
         return;
@@ -199,7 +208,7 @@ int mio_stream_set_timeout(mio_stream_t *public_stream, enum mio_timeout which, 
         return 0;
     }
     s->bits |= STREAM_TIMED;
-    stream_touch(l, s, 0);
-    stream_touch(l, s, 1);
+    stream_touch_start(l, s, 0);
+    stream_touch_start(l, s, 1);
     return 0;
 }

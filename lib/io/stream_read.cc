@@ -65,7 +65,7 @@ void stream_update_read(stream *s) {
 void stream_feed(loop *, request *carrier) {
     auto *s = static_cast<stream *>(channel_of(carrier));
     s->bits &= ~STREAM_STARVED;
-    if ((s->bits & STREAM_TIMED) != 0) stream_touch(s->on, s, 0); // time without buffers does not count
+    if ((s->bits & STREAM_TIMED) != 0) stream_touch_start(s->on, s, 0); // time without buffers does not count
     stream_update_read(s);
 }
 
@@ -391,7 +391,7 @@ mio_req_t mio_stream_read_start(mio_stream_t *public_stream, unsigned flags, mio
     if ((flags & MIO_READ_NO_AUTOPAUSE) != 0) s->bits |= STREAM_NO_AUTOPAUSE;
     const mio_req_t id = handle_request_begin(s);
     stream_marks(s->on, s);
-    if ((s->bits & STREAM_TIMED) != 0) stream_touch(s->on, s, 0);
+    if ((s->bits & STREAM_TIMED) != 0) stream_touch_start(s->on, s, 0);
     stream_update_read(s);
     return id;
 }
@@ -419,7 +419,7 @@ int mio_stream_read_resume(mio_stream_t *public_stream) {
     if (error < 0) return error;
     if ((s->bits & STREAM_PAUSED) != 0) {
         s->bits &= ~STREAM_PAUSED;
-        if ((s->bits & STREAM_TIMED) != 0) stream_touch(s->on, s, 0);
+        if ((s->bits & STREAM_TIMED) != 0) stream_touch_start(s->on, s, 0);
         stream_update_read(s);
     }
     return 0;
@@ -457,7 +457,7 @@ static mio_req_t read_one_shot(mio_stream_t *public_stream, op_code op, mio_buf_
     *buf = mio_buf_t();
     if (delimiter_len != 0) memcpy(req->delimiter, delimiter, delimiter_len);
     req->delimiter_len = static_cast<uint8_t>(delimiter_len);
-    if ((s->bits & STREAM_TIMED) != 0 && lane_empty(&s->reads)) stream_touch(l, s, 0);
+    if ((s->bits & STREAM_TIMED) != 0 && lane_empty(&s->reads)) stream_touch_start(l, s, 0);
     lane_push(&s->reads, req);
     stream_update_read(s);
     return request_id(req);

@@ -56,7 +56,7 @@ void stream_marks(loop *l, stream *s) {
             carrier_poke(l, &s->out, op_code::send);
     } else if ((s->bits & STREAM_AUTOPAUSED) != 0 && s->queued_bytes <= mark_low(s)) {
         s->bits &= ~STREAM_AUTOPAUSED;
-        if ((s->bits & STREAM_TIMED) != 0) stream_touch(l, s, 0);
+        if ((s->bits & STREAM_TIMED) != 0) stream_touch_start(l, s, 0);
         stream_update_read(s);
     }
 }
@@ -345,7 +345,7 @@ __attribute__((noinline)) static mio_req_t write_any(stream *s, mio_buf_t *bufs,
         req->bufs[i] = bufs[i];
         bufs[i] = mio_buf_t();
     }
-    if ((s->bits & STREAM_TIMED) != 0 && lane_empty(&s->writes)) stream_touch(l, s, 1);
+    if ((s->bits & STREAM_TIMED) != 0 && lane_empty(&s->writes)) stream_touch_start(l, s, 1);
     lane_push(&s->writes, req);
     s->queued_bytes += static_cast<size_t>(total);
     if (s->out.state == request_state::free) stream_update_write(s);
@@ -395,7 +395,7 @@ int64_t mio_stream_try_write(mio_stream_t *public_stream, const void *ptr, size_
     while (sent == MIO_EINTR);
     if (sent > 0) {
         l->counters.bytes_written += static_cast<uint64_t>(sent);
-        if ((s->bits & STREAM_TIMED) != 0) stream_touch(l, s, 1);
+        if ((s->bits & STREAM_TIMED) != 0) stream_touch_start(l, s, 1);
     }
     return sent;
 }

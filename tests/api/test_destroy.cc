@@ -320,3 +320,25 @@ TEST(exit_with_a_live_loop_harms_nobody) {
     }
     assert_is(child_status(child), 0);
 }
+
+// create, daemon(3), run: the child of a loop that nobody ran yet takes it over.
+TEST(a_loop_made_before_daemon_runs_in_the_child) {
+    KERNEL_ONLY("a simulated world has one process");
+    mio_loop_t *loop = loop_open();
+    echo server;
+    echo_open(loop, &server);
+    const pid_t child = fork();
+    ck_assert_int_ge(child, 0);
+    if (child == 0) {
+        const int result = mio_loop_run_once(loop, MIO_SECOND) == MIO_ALIVE && mio_loop_run_once(loop, MIO_SECOND) >= 0;
+        mio_loop_run_once(loop, 100 * MIO_MILLISECOND);
+        _exit(result == 1 ? 0 : 1);
+    }
+    const int fd = raw_connect(&server.at);
+    assert_is(write(fd, "daemon", 6), 6);
+    char back[6];
+    assert_is(recv(fd, back, 6, MSG_WAITALL), 6);
+    ck_assert_mem_eq(back, "daemon", 6);
+    close(fd);
+    assert_is(child_status(child), 0);
+}

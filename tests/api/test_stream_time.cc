@@ -216,3 +216,33 @@ TEST(ten_thousand_idle_connections_time_out_each_once) {
     mio_handle_abandon(listener);
     run_to_end(loop);
 }
+
+// The time of the turn is long past when a callback worked for a while: a wait that begins then begins then.
+TEST(a_read_started_after_a_busy_callback_times_out_no_earlier) {
+    KERNEL_ONLY("work takes no virtual time");
+    mio_loop_t *loop = loop_open();
+    pair streams = connect_pair(loop);
+    static int64_t begun, ended;
+    begun = ended = 0;
+    assert_is(mio_stream_set_timeout(streams.client, MIO_TIMEOUT_READ, 30 * MIO_MILLISECOND), 0);
+    auto told = [](mio_stream_t *stream, int64_t n, mio_buf_t *, void *) {
+        assert_is(n, MIO_ETIMEDOUT);
+        ended = mio_loop_now_ns(mio_handle_loop(MIO_HANDLE(stream)));
+        mio_loop_stop(mio_handle_loop(MIO_HANDLE(stream)));
+    };
+    static mio_read_cb late;
+    late = told;
+    auto first = [](mio_stream_t *stream, int64_t n, mio_buf_t *buf, void *) {
+        assert_is(n, 5);
+        busy_ns(20 * MIO_MILLISECOND);
+        begun = mio_loop_now_ns(mio_handle_loop(MIO_HANDLE(stream))) + 20 * MIO_MILLISECOND;
+        mio_buf_t again = mio_buf_take(buf);
+        ck_assert_int_gt(mio_stream_read(stream, &again, late, nullptr), 0);
+    };
+    mio_buf_t room = room_of(loop, 100);
+    ck_assert_int_gt(mio_stream_read(streams.client, &room, first, nullptr), 0);
+    mio_buf_t hello = text_buf(loop, "hello");
+    ck_assert_int_gt(mio_stream_write(streams.server, &hello, 1, nullptr, nullptr), 0);
+    run_to_stop(loop);
+    ck_assert_int_ge(ended - begun, 30 * MIO_MILLISECOND);
+}
