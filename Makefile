@@ -77,7 +77,8 @@ static_library := $(B)/libmio.a
 shared_library := $(B)/libmio.so.$(PACKAGE_VERSION)
 
 # C++ without its run-time library is linked by the C compiler. Sanitizers bring symbols that nobody defines.
-lib_ldflags = -shared -Wl,-soname,$(soname) -Wl,--version-script=$(srcdir)/lib/libmio.map -Wl,-z,now -Wl,-z,relro \
+# nodelete: a thread's exit runs code of ours, also after a dlclose(3).
+lib_ldflags = -shared -Wl,-soname,$(soname) -Wl,--version-script=$(srcdir)/lib/libmio.map -Wl,-z,now -Wl,-z,relro -Wl,-z,nodelete \
 	-Wl,-z,noexecstack $(if $(MIO_SANITIZE),,-Wl,-z,defs) -pthread
 
 depend = -MMD -MP

@@ -33,9 +33,8 @@ static void destroy_hurry(loop *l) {
     }
 }
 
-// The time is for what the kernel holds. What only waits for a turn gets its turn, however short the time: it is up
-// when a turn that did not wait has moved nothing.
-// Turns that are free of charge: what only waits for one ends also when there is no time to drain.
+// The time is for what the kernel holds. What only waits for turns gets them, however short the time: these few, and
+// then as many as find something to do.
 constexpr int DRAIN_TURNS = 8;
 
 static int destroy_drain(loop *l, int64_t drain_ns) {
