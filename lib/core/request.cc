@@ -101,30 +101,36 @@ int mio_req_cancel(mio_loop_t *public_loop, mio_req_t id) {
     return listener_accept_cancel(l, f.continuous);
 }
 
-int mio_req_deadline(mio_loop_t *public_loop, mio_req_t id, int64_t at_ns) {
-    loop *l = loop_of(public_loop);
-    const int error = loop_check(l);
-    if (error < 0) return error;
+// The request whose deadline may be set: 0, or what the user is told.
+static int deadline_find(loop *l, mio_req_t id, lane_request **out) {
     found f;
     if (!request_find(l, id, &f)) return MIO_ENOENT;
-    if (f.req == nullptr) return MIO_EINVAL;
+    if (f.req == nullptr) return MIO_EINVAL; // continuous: it has time-outs of its own
     if (f.req->state == request_state::done) return MIO_EALREADY;
-    if (at_ns == MIO_NEVER) timer_disarm(l, &f.req->deadline);
-    else timer_arm_at(l, &f.req->deadline, at_ns);
+    *out = f.req;
+    return 0;
+}
+
+int mio_req_deadline(mio_loop_t *public_loop, mio_req_t id, int64_t at_ns) {
+    loop *l = loop_of(public_loop);
+    lane_request *req = nullptr;
+    int error = loop_check(l);
+    if (error == 0) error = deadline_find(l, id, &req);
+    if (error < 0) return error;
+    if (at_ns == MIO_NEVER) timer_disarm(l, &req->deadline);
+    else timer_arm_at(l, &req->deadline, at_ns);
     return 0;
 }
 
 int mio_req_timeout(mio_loop_t *public_loop, mio_req_t id, int64_t after_ns) {
     loop *l = loop_of(public_loop);
-    const int error = loop_check(l);
+    lane_request *req = nullptr;
+    int error = loop_check(l);
+    if (error == 0 && after_ns < 0) error = MIO_EINVAL;
+    if (error == 0) error = deadline_find(l, id, &req);
     if (error < 0) return error;
-    if (after_ns < 0) return MIO_EINVAL;
-    found f;
-    if (!request_find(l, id, &f)) return MIO_ENOENT;
-    if (f.req == nullptr) return MIO_EINVAL;
-    if (f.req->state == request_state::done) return MIO_EALREADY;
-    if (after_ns == MIO_FOREVER) timer_disarm(l, &f.req->deadline);
-    else timer_arm_after(l, &f.req->deadline, after_ns);
+    if (after_ns == MIO_FOREVER) timer_disarm(l, &req->deadline);
+    else timer_arm_after(l, &req->deadline, after_ns);
     return 0;
 }
 

@@ -23,7 +23,6 @@ namespace mio {
 struct loop;
 struct handle;
 struct block;
-struct sim_socket;
 
 enum class op_code : uint8_t {
     none,
