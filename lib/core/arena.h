@@ -135,6 +135,16 @@ inline void block_release(block *b) {
     }
 }
 
+// The same inside a callback, where the loop's arena is the running thread's.
+inline void block_release_running(const arena *running, block *b) {
+    if (__builtin_expect(b->home == running, 1)) {
+        mio_assert_slow(block_is_mine(b) && b->local != 0);
+        if (--b->local == 0) block_last(b);
+    } else {
+        block_release(b);
+    }
+}
+
 // One reference more; the caller holds one.
 inline void block_share(block *b) {
     if (__builtin_expect(block_is_mine(b), 1)) {

@@ -132,6 +132,13 @@ inline bool callback_end(loop *l, handle *h, int64_t begun_ns, const char *what)
     return survived;
 }
 
+// What a callback left in a buffer that nobody looks at any more: goes home, the struct stays as it is.
+inline void buf_release_running(loop *l, mio_buf_t *buf) {
+    if (buf->owner == nullptr) return;
+    if (__builtin_expect(block_is_ours(buf->owner), 1)) block_release_running(l->buffers, block_of(buf->owner));
+    else mio_buf_release(buf);
+}
+
 // --- what a backend calls -------------------------------------------------------------------------------------------
 
 inline uint32_t done_room(const loop *l) { return l->done_capacity - (l->done_tail - l->done_head); }

@@ -189,7 +189,7 @@ static inline bool continuous_data(loop *l, stream *s, mio_buf_t *buf) {
     const int64_t begun_ns = callback_begin(l, s);
     cb(theirs<mio_stream_t>(s), static_cast<int64_t>(buf->len), buf, s->in.arg);
     const bool survived = callback_end(l, s, begun_ns, "read");
-    if (buf->owner != nullptr) buf_release(buf);
+    buf_release_running(l, buf);
     return survived;
 }
 

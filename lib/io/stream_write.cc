@@ -175,8 +175,7 @@ static inline void write_whole_done(loop *l, stream *s) {
     s->queued_bytes = 0;
     req->moved = req->total;
     write_call(l, s, req);
-    mio_buf_t *buf = &req->bufs[0];
-    if (buf->owner != nullptr) buf_release(buf);
+    buf_release_running(l, &req->bufs[0]);
     request_free(l, req);
     if (__builtin_expect(s->state != handle_state::open, 0)) stream_end_step(l, s);
 }
