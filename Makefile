@@ -163,9 +163,11 @@ TEST_TIMEOUT = $(if $(MIO_SANITIZE),900,300)
 api_sources := $(sort $(wildcard $(srcdir)/tests/api/*.cc))
 unit_sources := $(sort $(wildcard $(srcdir)/tests/unit/test_*.cc))
 support_sources := $(sort $(wildcard $(srcdir)/tests/support/*.cc))
+torture_sources := $(sort $(wildcard $(srcdir)/tests/torture/*.cc))
 api := $(if $(api_sources),$(B)/tests/api)
 unit := $(patsubst $(srcdir)/tests/%.cc,$(B)/tests/%,$(unit_sources))
 support := $(if $(support_sources),$(B)/tests/support.a)
+torture := $(if $(torture_sources),$(B)/tests/torture)
 
 # An archive: of the support code, each program takes what it uses. Only the unit tests and the support code see lib/.
 test_flags = -std=c++17 -I$(srcdir)/include -I$(srcdir)/tests $(MIO_DEFINES) -Wall -Wextra -Wshadow $(MIO_TEST_CXXFLAGS) \
@@ -187,6 +189,11 @@ $(B)/obj/tests/support/%.o: $(srcdir)/tests/support/%.cc $(B)/flags
 	@mkdir -p $(@D)
 	$(Q)$(call compile,$(test_flags) -I$(srcdir)/lib $(call pkg_config,--cflags check cmocka))
 
+$(B)/obj/tests/torture/%.o: $(srcdir)/tests/torture/%.cc $(B)/flags
+	$(call say,CXX,$<)
+	@mkdir -p $(@D)
+	$(Q)$(call compile,$(test_flags))
+
 $(B)/tests/support.a: $(call objects,$(support_sources))
 	$(call say,AR,$@)
 	@mkdir -p $(@D) && rm -f $@
@@ -196,6 +203,11 @@ $(B)/tests/api: $(call objects,$(api_sources)) $(support) $(static_library)
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
 	$(Q)$(call link_program,$(call pkg_config,--libs check))
+
+$(B)/tests/torture: $(call objects,$(torture_sources)) $(static_library)
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(link_program)
 
 $(B)/tests/unit/%: $(B)/obj/tests/unit/%.o $(support) $(static_library)
 	$(call say,LINK,$@)
@@ -221,6 +233,9 @@ suite_abi = 'headers=$(srcdir)/tests/abi/headers $(srcdir)' \
 	$(if $(wildcard $(srcdir)/tests/abi/*.cc $(srcdir)/tests/abi/*.c),'abi=$(srcdir)/tests/abi/programs $(srcdir) $(static_library)')
 suite_unit = $(foreach t,$(unit),'$(patsubst $(B)/tests/unit/test_%,unit[%],$(t))=$(t)')
 suite_api = $(foreach b,$(1),$(if $(api),'api[$(b)]=$(api) --backend=$(b)'))
+# $(call suite_torture,SEEDS ON SIM,WITHOUT MEMORY,ON EPOLL)
+suite_torture = $(if $(torture),'torture[sim]=$(torture) --backend=sim --seeds=1:$(1)' \
+	'torture[sim,oom]=$(torture) --backend=sim --seeds=1:$(2) --oom' 'torture[epoll]=$(torture) --backend=epoll --seeds=1:$(3)')
 suite_examples = $(if $(wildcard $(srcdir)/tests/examples/run),'examples=$(srcdir)/tests/examples/run $(B)/examples')
 suite_readme = 'readme=$(srcdir)/tools/check-readme $(srcdir) $(static_library)'
 
@@ -236,10 +251,10 @@ define test
 	$(srcdir)/tools/run-tests -l $(B)/log -t $(TEST_TIMEOUT) $(2)
 endef
 
-running_tests = $(api) $(unit) $(examples) $(load) $(bench)
-run_suites = $(suite_unit) $(call suite_api,$(BACKENDS)) $(suite_examples)
+running_tests = $(api) $(unit) $(torture) $(examples) $(load) $(bench)
+run_suites = $(suite_unit) $(call suite_api,$(BACKENDS)) $(call suite_torture,500,100,30) $(suite_examples)
 
-.PHONY: check check-tests check-unit check-api $(BACKENDS:%=check-%) check-abi check-examples check-includes check-configure check-readme
+.PHONY: check check-tests check-unit check-api $(BACKENDS:%=check-%) check-abi check-examples check-includes check-configure check-readme torture
 check:
 	$(call test,$(running_tests) $(odr_built),$(suite_includes) $(suite_configure) $(suite_abi) $(suite_readme) $(run_suites))
 # What runs code of the library: what a sanitizer can say something about.
@@ -251,6 +266,8 @@ check-api:
 	$(call test,$(api),$(call suite_api,$(BACKENDS)))
 $(BACKENDS:%=check-%): check-%:
 	$(call test,$(api),$(call suite_api,$*))
+torture:
+	$(call test,$(torture),$(call suite_torture,10000,10000,1000))
 check-abi:
 	$(call test,$(odr_built),$(suite_abi))
 check-examples:
@@ -370,6 +387,7 @@ help:
 	@echo 'make demo             set everything up, build, put the echo server under load'
 	@echo 'make check-PART       PART: api $(BACKENDS) unit abi examples includes configure readme,'
 	@echo '                      tests (unit, api, examples)'
+	@echo 'make torture          random sequences of calls against a model, 10,000 seeds of each kind'
 	@echo 'make bench            the micro-benchmark; BENCH_ARGS=...'
 	@echo 'make coverage         lines of lib/ that the tests reach'
 	@echo 'make install          DESTDIR=... for packagers; uninstall, installcheck'
@@ -378,4 +396,5 @@ help:
 	@echo 'V=1 shows the commands; ./configure --help lists the options'
 
 -include $(patsubst %.o,%.d,$(lib_objects) $(odr_objects) \
-	$(call objects,$(example_sources) $(load_sources) $(bench_sources) $(api_sources) $(unit_sources) $(support_sources)))
+	$(call objects,$(example_sources) $(load_sources) $(bench_sources) $(api_sources) $(unit_sources) $(support_sources) \
+	$(torture_sources)))

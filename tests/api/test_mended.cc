@@ -84,7 +84,8 @@ static void dry_open() {
     ck_assert_int_gt(mio_stream_read_start(greedy.server, 0, dry_read, nullptr), 0);
     mio_buf_t flood = pattern_buf(world_dry.loop, 100000, 0), bytes = pattern_buf(world_dry.loop, 100, 0);
     ck_assert_int_gt(mio_stream_write(greedy.client, &flood, 1, nullptr, nullptr), 0);
-    for (int i = 0; i < 1000 && metrics(world_dry.loop).buffer_pauses == 0; i++) run_for(world_dry.loop, MIO_MILLISECOND);
+    for (int i = 0; i < 1000 && metrics(world_dry.loop).buffer_pauses == 0; i++)
+        run_for(world_dry.loop, MIO_MILLISECOND);
     ck_assert_uint_ge(metrics(world_dry.loop).buffer_pauses, 1);
     ck_assert_int_gt(mio_stream_write(world_dry.streams.client, &bytes, 1, nullptr, nullptr), 0);
     run_for(world_dry.loop, MIO_MILLISECOND);

@@ -1,4 +1,5 @@
-// Mended: buffers, the end of a loop, forks, descriptors. Each test here is the shortest program that once showed a defect.
+// Mended: buffers, the end of a loop, forks, descriptors. Each test here is the shortest program that once showed a
+// defect.
 #include "harness.h"
 
 #include <fcntl.h>

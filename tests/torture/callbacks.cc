@@ -1,0 +1,242 @@
+// What the program is told, and whether that may be.
+#include "model.h"
+
+#include <unistd.h>
+
+namespace torture {
+
+static void check_outside(const char *what) {
+    if (calls_open != 0) fail("a %s callback inside a call", what);
+}
+
+// --- writing --------------------------------------------------------------------------------------------------------
+
+void told_write(mio_stream_t *stream, int status, int64_t sent, mio_buf_t *bufs, unsigned n, void *arg) {
+    request *r = static_cast<request *>(arg);
+    connection *c = r->of;
+    say("told: write %d, status %d, sent %lld", r->number, status, static_cast<long long>(sent));
+    request_told(r);
+    if (stream != c->stream) fail("write %d is told with another stream", r->number);
+    const auto total = static_cast<int64_t>(r->data.len);
+    if (sent < 0 || sent > total || (status == 0 && sent != total))
+        fail("write %d: status %d, sent %lld of %lld", r->number, status, static_cast<long long>(sent),
+             static_cast<long long>(total));
+    channel_sent(c, r->data.at, static_cast<size_t>(sent));
+    for (unsigned i = 0; i < n && i < r->n; i++)
+        if (bufs[i].len != r->lens[i]) fail("write %d: buffer %u has another length", r->number, i);
+    const bool one = n == 1 && r->n == 1 && bufs[0].owner != nullptr && bufs[0].base == r->bases[0];
+    if (one && chance(40)) buf_hold(&bufs[0]);
+    else request_bufs_drop(r, bufs, n);
+    act_some(c, below(3u));
+}
+
+void told_shutdown(mio_stream_t *, int status, void *arg) {
+    request *r = static_cast<request *>(arg);
+    say("told: shutdown %d, status %d", r->number, status);
+    request_told(r);
+    act_some(r->of, below(3u));
+}
+
+void told_mark(mio_stream_t *stream, int above, void *arg) {
+    connection *c = static_cast<connection *>(arg);
+    say("told: mark of c%d, above %d", c->number, above);
+    check_outside("watermark");
+    if (c->dead || c->closing || stream != c->stream) fail("a mark of c%d, which has ended", c->number);
+    if (c->above == above) fail("a mark of c%d told twice: %d", c->number, above);
+    c->above = above;
+    act_some(c, below(3u));
+}
+
+// --- reading --------------------------------------------------------------------------------------------------------
+
+static void echo(connection *c, mio_buf_t *buf) {
+    request *r = request_new(c, kind::write);
+    request_buf(r, buf);
+    bytes_append(&r->data, buf->base, buf->len);
+    const mio_req_t id = CALL(mio_stream_write(c->stream, buf, 1, told_write, r));
+    if (id < 0) {
+        request_forget(r);
+        return;
+    }
+    request_taken(r, id);
+    say("c%d echoes: write %d", c->number, r->number);
+    if (now.deadlines) CALL(mio_req_timeout(c->loop, id, below(50u) * MIO_MILLISECOND));
+}
+
+// Reads a part of it, pushes the rest back.
+static void push_back(connection *c, mio_buf_t *buf) {
+    const size_t part = below(buf->len);
+    channel_received(c, buf->base, part);
+    if (mio_buf_slice(buf, part, buf->len - part) != 0) fail("a slice of %zu bytes", buf->len);
+    const int error = CALL(mio_stream_unread(c->stream, buf));
+    say("c%d pushes back: %d", c->number, error);
+    if (error != 0) channel_received(c, buf->base, buf->len);
+}
+
+static void told_data(connection *c, int64_t n, mio_buf_t *buf) {
+    if (c->paused || c->stopped) fail("c%d: data while paused or stopped", c->number);
+    if (n != static_cast<int64_t>(buf->len)) fail("c%d: %lld bytes, %zu in the buffer", c->number,
+                                                  static_cast<long long>(n), buf->len);
+    if (chance(10) && !c->closing) {
+        push_back(c, buf);
+        return;
+    }
+    channel_received(c, buf->base, buf->len);
+    if (chance(15)) buf_hold(buf);
+    else if (chance(10) && CALL(mio_buf_keep(c->loop, buf, 10)) == 0) buf_hold(buf);
+    else if (chance(30) && !c->closing) echo(c, buf);
+}
+
+static void told_continuous(request *r, int64_t n, mio_buf_t *buf) {
+    connection *c = r->of;
+    check_outside("read");
+    if (c->dead || r->done || r->abandoned) fail("continuous read %d calls back after its end", r->number);
+    if (n > 0) {
+        told_data(c, n, buf);
+        return;
+    }
+    if (buf->base != nullptr) fail("the last call of read %d has a buffer", r->number);
+    r->done = true;
+    c->continuous = nullptr;
+    c->paused = c->stopped = false;
+}
+
+void told_read(mio_stream_t *stream, int64_t n, mio_buf_t *buf, void *arg) {
+    request *r = static_cast<request *>(arg);
+    connection *c = r->of;
+    say("told: read %d, n %lld, len %zu", r->number, static_cast<long long>(n), buf->len);
+    if (n == 0) fail("read %d: n is 0", r->number);
+    if (!c->dead && stream != c->stream) fail("read %d is told with another stream", r->number);
+    if (n == MIO_ENOMEM) channel_freeze(c);
+    if (r->what == kind::continuous) {
+        told_continuous(r, n, buf);
+        act_some(c, below(3u));
+        return;
+    }
+    request_told(r);
+    const size_t got = buf->len - r->len_before;
+    if (n > 0 && static_cast<size_t>(n) != got) fail("read %d: n %lld, but %zu bytes", r->number,
+                                                    static_cast<long long>(n), got);
+    if (n > 0 && r->what == kind::read_exact && got != r->wanted)
+        fail("read %d: %zu of %zu bytes", r->number, got, r->wanted);
+    if (n > 0 && r->what == kind::read_until && buf->base[buf->len - 1] != 'a')
+        fail("read %d ends without its delimiter", r->number);
+    channel_received(c, buf->base + r->len_before, got);
+    if (buf->owner != nullptr && buf->base == r->bases[0] && chance(20)) buf_hold(buf);
+    else request_bufs_drop(r, buf, 1);
+    act_some(c, below(3u));
+}
+
+// --- coming and going -----------------------------------------------------------------------------------------------
+
+void told_connect(mio_stream_t *stream, int status, void *arg) {
+    request *r = static_cast<request *>(arg);
+    connection *c = r->of;
+    say("told: connect %d, status %d", r->number, status);
+    request_told(r);
+    c->connecting = false;
+    mio_addr_t at;
+    if (status == 0 && !c->closing) {
+        const int error = CALL(mio_stream_local(stream, &at));
+        if (error < 0) fail("connect %d: no local address: %d", r->number, error);
+        channel_bind(c, 0, &at);
+    } else if (status == 0) {
+        channel_bind_unknown(c, 0);
+    }
+    act_some(c, below(4u));
+}
+
+void told_accept(mio_listener_t *, int status, mio_stream_t *stream, void *) {
+    check_outside("listener");
+    say("told: accept, status %d", status);
+    if (status < 0 || now.stopping || chance(3)) return; // it closes by itself
+    mio_addr_t at;
+    const bool known = CALL(mio_stream_peer(stream, &at)) == 0; // else it is gone already
+    connection *c = connection_new(now.loops[0]);
+    c->stream = stream;
+    if (known) channel_bind(c, 1, &at);
+    else channel_bind_unknown(c, 1);
+    if (known && chance(4)) {
+        connection_abandon(c);
+        return;
+    }
+    CALL(mio_handle_keep(stream));
+    act_some(c, 1 + below(4u));
+}
+
+// The stream has left c for another one on `loop`.
+static connection *reborn(connection *c, mio_loop_t *loop) {
+    if (c->continuous != nullptr || lane_is_live(&c->reads)) fail("c%d left before its reads ended", c->number);
+    connection *heir = connection_new(loop);
+    heir->on = c->on;
+    heir->side = c->side;
+    heir->unknown = c->unknown;
+    c->dead = true;
+    c->stream = nullptr;
+    return heir;
+}
+
+void told_detach(mio_stream_t *, int status, int fd, mio_buf_t *unread, unsigned n, void *arg) {
+    request *r = static_cast<request *>(arg);
+    connection *c = r->of;
+    say("told: detach %d, status %d, %u unread", r->number, status, n);
+    request_told(r);
+    if (status < 0) {
+        if (fd != -1) fail("detach %d: status %d with a descriptor", r->number, status);
+        act_some(c, below(3u));
+        return;
+    }
+    connection *heir = reborn(c, c->loop);
+    const int error = CALL(mio_stream_adopt(c->loop, fd, unread, n, &heir->stream));
+    if (error == 0) {
+        act_some(heir, below(4u));
+        return;
+    }
+    if (error != MIO_ESHUTDOWN && error != MIO_ENOMEM) fail("detach %d: adopt gives %d", r->number, error);
+    connection_lost(heir);
+    if (now.sim) now.stranded++;
+    else close(fd);
+}
+
+void told_move(mio_loop_t *loop, int status, mio_stream_t *stream, void *arg) {
+    request *r = static_cast<request *>(arg);
+    connection *c = r->of;
+    say("told: move %d, status %d", r->number, status);
+    request_told(r);
+    c->moving = false;
+    if (status == 0) {
+        connection *heir = reborn(c, loop);
+        heir->stream = stream;
+        CALL(mio_handle_keep(stream));
+        act_some(heir, below(4u));
+    } else if (stream == nullptr) {
+        if (!c->closing) connection_lost(c);
+    } else {
+        act_some(c, below(3u));
+    }
+}
+
+void told_close(mio_handle_t *, void *arg) {
+    connection *c = static_cast<connection *>(arg);
+    say("told: close of c%d", c->number);
+    check_outside("close");
+    if (c->dead) fail("c%d closes twice", c->number);
+    const request *read = lane_first(&c->reads), *write = lane_first(&c->writes);
+    if (read != nullptr || write != nullptr)
+        fail("c%d closes before request %d is told", c->number, (read != nullptr ? read : write)->number);
+    if (c->continuous != nullptr) fail("c%d closes before its continuous read is told", c->number);
+    c->dead = true;
+    c->stream = nullptr;
+    act_some(nullptr, below(2u));
+}
+
+void told_tick(mio_timer_t *timer, void *) {
+    check_outside("timer");
+    for (int i = 0; i < 4; i++) act_some(nullptr, 1);
+    if (chance(20)) act_connect();
+    if (++now.ticks <= 120) return;
+    now.stopping = true;
+    CALL(mio_timer_stop(timer));
+}
+
+}

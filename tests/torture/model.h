@@ -1,0 +1,191 @@
+// Torture of streams: random sequences of calls, and a model of what was promised about them.
+//
+// The program of a seed connects, writes, reads, moves, detaches, cancels, pauses, times out, finishes, closes and
+// abandons whatever its random numbers say, from callbacks and from a timer. The model knows only what the program was
+// told: which requests were taken and not told of yet, in which order, and which bytes went in and came out. From that
+// follows what must hold at any time:
+//   - a request calls back exactly once, in the order of the starts, never inside a call, never after an abandon
+//   - a buffer comes back as it went in; memory that was wrapped is released exactly once
+//   - what one end received is the beginning of what the other end sent
+//   - a close callback is the last; nothing hangs, nothing spins; a loop that is destroyed leaves nothing
+//
+//   model.h    what all share            calls.cc      what the program does
+//   model.cc   requests, channels, bytes  callbacks.cc  what it is told, and whether that may be
+//   streams.cc the command line, one seed from its world to its end
+//
+// Nothing here knows more of the library than <mio.h>.
+#pragma once
+
+#include <mio.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+namespace torture {
+
+// --- a seed ---------------------------------------------------------------------------------------------------------
+
+constexpr int CONNECTIONS_MAX = 1024;
+constexpr int CONNECT_LIMIT = 40; // the program starts no further connects then
+constexpr int HELD_MAX = 4096;
+
+enum class kind { write, shutdown, detach, move, connect, read, read_exact, read_until, continuous };
+
+struct bytes {
+    char *at;
+    size_t len, cap;
+};
+
+// One connection as both its ends are told of it; [0] is the end that connected.
+struct channel {
+    int port;             // of that end
+    bool present[2];
+    bytes sent[2], received[2];
+    bool unknown[2];      // this end sent more than the program was told of
+    bool frozen[2];       // what this end received is not followed any further
+    channel *next;
+};
+
+struct connection;
+
+struct request {
+    int number;
+    kind what;
+    connection *of;
+    mio_req_t id;
+    bool done, abandoned;
+    bool deadline;        // must come to its end by itself
+    bytes data;           // a write's
+    size_t len_before;    // of a read's buffer
+    size_t wanted;        // by a read_exact
+    unsigned n;           // its buffers, as they went in
+    char *bases[MIO_BUFS_MAX];
+    size_t lens[MIO_BUFS_MAX];
+    bool spaces[MIO_BUFS_MAX]; // memory that the program frees when it is its own again
+    request *next;        // in its lane
+    request *next_of_all;
+};
+
+struct lane {
+    request *first, *last;
+};
+
+// A stream while it lives on one loop: after a detach or a move it is another connection with the same channel.
+struct connection {
+    int number;
+    mio_stream_t *stream;
+    mio_loop_t *loop;
+    channel *on;          // known when connected
+    int side;
+    bool connecting, moving, closing, dead;
+    bool paused, stopped;
+    bool unknown;         // as channel.unknown, while on is not known
+    int above;            // the last watermark told of; -1: none
+    request *continuous;
+    lane reads, writes;
+};
+
+struct run {
+    uint64_t seed;
+    uint64_t random;
+    bool sim, no_memory;
+    bool deadlines;       // most requests get one
+    bool no_abandons;
+    bool stopping;        // no more actions
+    int inside;           // of actions: callbacks of a callback's actions take none
+    mio_sim_t *world;
+    mio_loop_t *loops[2];
+    unsigned loop_count;
+    mio_listener_t *listener;
+    mio_addr_t at;
+    mio_timer_t *tick;
+    int ticks;
+    int wrapped;          // buffers of ours that are not released
+    int stranded;         // descriptors that could not be adopted again
+    connection *connections[CONNECTIONS_MAX];
+    int connection_count, request_count;
+    request *requests;
+    channel *channels;
+    mio_buf_t held[HELD_MAX];
+    int held_count;
+};
+extern run now;
+
+// --- telling --------------------------------------------------------------------------------------------------------
+
+extern bool verbose;
+[[noreturn]] __attribute__((format(printf, 1, 2))) void fail(const char *format, ...);
+__attribute__((format(printf, 1, 2))) void say(const char *format, ...); // with --verbose
+
+uint32_t below(uint32_t limit); // 0 to limit - 1
+inline uint32_t below(int limit) { return below(static_cast<uint32_t>(limit)); }
+inline uint32_t below(size_t limit) { return below(static_cast<uint32_t>(limit)); }
+inline bool chance(uint32_t percent) { return below(100u) < percent; }
+
+// Every call of the library that could call back by mistake goes through one of these.
+extern int calls_open;
+template <typename result> result call_leave(result value) {
+    calls_open--;
+    return value;
+}
+#define CALL(expression) (::torture::calls_open++, ::torture::call_leave(expression))
+#define CALL_VOID(statement)      \
+    do {                          \
+        ::torture::calls_open++;  \
+        statement;                \
+        ::torture::calls_open--;  \
+    } while (0)
+
+// --- the model ------------------------------------------------------------------------------------------------------
+
+void bytes_append(bytes *to, const void *from, size_t n);
+
+connection *connection_new(mio_loop_t *loop);
+void connection_lost(connection *c); // nobody is told any more of what is under way
+void connection_abandon(connection *c);
+bool connection_is_followed(const connection *c); // its writes are all told of
+
+request *request_new(connection *c, kind what);
+void request_forget(request *r);                  // it was refused
+void request_taken(request *r, mio_req_t id);     // it waits in its lane now
+void request_told(request *r);                    // its last callback
+void request_buf(request *r, const mio_buf_t *buf); // goes into it
+void request_bufs_drop(request *r, mio_buf_t *bufs, unsigned n); // came back, or never went in
+void request_spaces_free(request *r);             // after an abandon: nobody reads or writes them any more
+bool lane_is_live(const lane *l);                 // somebody in it is still to be told
+request *lane_first(const lane *l);               // who is told next
+
+void channel_bind(connection *c, int side, const mio_addr_t *client);
+void channel_bind_unknown(connection *c, int side);
+void channel_sent(connection *c, const void *from, size_t n);
+void channel_sent_unknown(connection *c);
+void channel_received(connection *c, const void *from, size_t n);
+void channel_freeze(connection *c);
+void channels_compare(bool all_told); // the bytes of the two ends; all_told: no write is under way
+
+mio_buf_t buf_make(connection *c, size_t cap); // wrapped, allocated, or space from malloc
+void buf_hold(mio_buf_t *buf);                 // for some time
+void held_release(uint32_t percent);           // each with this chance, until one stays
+
+void model_clear();
+
+// --- the program ----------------------------------------------------------------------------------------------------
+
+void act_connect();
+void act(connection *c);
+void act_some(connection *c, uint32_t n); // n actions, most of them on c
+void act_close_all(bool gracefully);
+
+void told_write(mio_stream_t *stream, int status, int64_t sent, mio_buf_t *bufs, unsigned n, void *arg);
+void told_shutdown(mio_stream_t *stream, int status, void *arg);
+void told_connect(mio_stream_t *stream, int status, void *arg);
+void told_read(mio_stream_t *stream, int64_t n, mio_buf_t *buf, void *arg);
+void told_mark(mio_stream_t *stream, int above, void *arg);
+void told_detach(mio_stream_t *stream, int status, int fd, mio_buf_t *unread, unsigned n, void *arg);
+void told_move(mio_loop_t *loop, int status, mio_stream_t *stream, void *arg);
+void told_accept(mio_listener_t *listener, int status, mio_stream_t *stream, void *arg);
+void told_close(mio_handle_t *handle, void *arg);
+void told_tick(mio_timer_t *timer, void *arg);
+
+}

@@ -1,0 +1,305 @@
+// One seed from its world to its end, and the command line.
+//
+//   torture [--backend=sim|epoll] [--seeds=FIRST[:COUNT]] [--oom] [--verbose]
+//
+// Seeds run in processes of a hundred, so that one that ends by a panic or takes too long costs no other. A failure
+// says the seed and how to run it again. The last line is "torture[BACKEND]: N passed, N failed, N skipped". On epoll
+// the time and the kernel are real: a seed is the same program there, not the same run.
+#include "model.h"
+
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+namespace torture {
+
+constexpr unsigned SEED_LIMIT_S = 60;
+constexpr uint64_t SEEDS_A_PROCESS = 100;
+
+static bool simulated = true, without_memory;
+
+// --- its world ------------------------------------------------------------------------------------------------------
+
+static void world_open() {
+    if (!now.sim) return;
+    mio_sim_options_t options = MIO_SIM_OPTIONS_INIT;
+    options.seed = now.seed;
+    options.short_read_ppm = chance(60) ? 200000 : 0;
+    options.short_write_ppm = chance(60) ? 300000 : 0;
+    options.reset_ppm = chance(40) ? 1000 : 0;
+    options.refuse_ppm = chance(30) ? 20000 : 0;
+    options.accept_error_ppm = chance(30) ? 20000 : 0;
+    options.no_memory_ppm = now.no_memory ? 20000 : 0;
+    options.socket_buffer = chance(70) ? 500 + below(3000u) : 0;
+    if (mio_sim_create(&now.world, &options) < 0) fail("no world");
+}
+
+static void loop_open(mio_loop_t **loop) {
+    mio_loop_options_t options = MIO_LOOP_OPTIONS_INIT;
+    options.sim = now.world;
+    if (!now.sim) options.backend = MIO_BACKEND_EPOLL;
+    if (chance(40)) {
+        options.buffer_block = 4096;
+        options.buffer_max_bytes = 8192 + 4096 * below(3u);
+    }
+    if (chance(30)) options.completions = 64;
+    if (chance(50)) {
+        options.write_high = 1000;
+        options.write_low = 200;
+    }
+    if (chance(30)) options.write_queue_max = 20000;
+    int error;
+    do error = mio_loop_create(loop, &options);
+    while (error == MIO_ENOMEM && now.no_memory);
+    if (error < 0) fail("no loop: %s", mio_error_name(error));
+}
+
+static void run_open() {
+    now.loop_count = 1 + below(2u);
+    for (unsigned i = 0; i < now.loop_count; i++) loop_open(&now.loops[i]);
+    int error;
+    do error = mio_tcp_listen(now.loops[0], "127.0.0.1", 0, nullptr, told_accept, nullptr, &now.listener);
+    while (error == MIO_ENOMEM && now.no_memory);
+    if (error < 0) fail("no listener: %s", mio_error_name(error));
+    if (mio_listener_local(now.listener, &now.at) < 0) fail("no address");
+    for (int i = 0; i < 3; i++) act_connect();
+    do error = mio_timer_create(now.loops[0], &now.tick);
+    while (error == MIO_ENOMEM && now.no_memory);
+    if (error < 0 || mio_timer_start(now.tick, 0, MIO_MILLISECOND, told_tick, nullptr) < 0) fail("no timer");
+}
+
+// --- time passes ----------------------------------------------------------------------------------------------------
+
+static uint64_t turns() {
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < now.loop_count; i++) {
+        mio_loop_metrics_t metrics = MIO_LOOP_METRICS_INIT;
+        mio_loop_metrics(now.loops[i], &metrics);
+        sum += metrics.turns;
+    }
+    return sum;
+}
+
+static bool pass_simulated(int64_t duration_ns) {
+    const int64_t until_ns = mio_sim_now_ns(now.world) + duration_ns;
+    int64_t step_ns = 10 * MIO_MILLISECOND; // longer and longer: less and less happens
+    for (int64_t left_ns = duration_ns; left_ns > 0; left_ns = until_ns - mio_sim_now_ns(now.world)) {
+        const int64_t before_ns = mio_sim_now_ns(now.world);
+        const uint64_t before = turns();
+        const int result = mio_sim_run(now.world, left_ns < step_ns ? left_ns : step_ns);
+        if (result == 0) return false;
+        if (result != MIO_ETIMEDOUT) fail("the world's run gives %d", result);
+        if (turns() - before > 3000)
+            fail("%llu turns in %lld ns: it spins", static_cast<unsigned long long>(turns() - before),
+                 static_cast<long long>(step_ns));
+        if (duration_ns > MIO_SECOND) step_ns += step_ns / 4;
+        if (mio_sim_now_ns(now.world) == before_ns) return true; // nothing can happen any more
+    }
+    return true;
+}
+
+static int64_t clock_ns() {
+    struct timespec at;
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    return at.tv_sec * MIO_SECOND + at.tv_nsec;
+}
+
+static bool pass_real(int64_t duration_ns) {
+    const int64_t until_ns = clock_ns() + duration_ns;
+    bool alive = true;
+    while (alive && clock_ns() < until_ns) {
+        alive = false;
+        for (unsigned i = 0; i < now.loop_count; i++) {
+            const int result = mio_loop_run_once(now.loops[i], 500 * MIO_MICROSECOND);
+            if (result < 0) fail("the loop's run gives %d", result);
+            if (result != 0) alive = true;
+        }
+    }
+    return alive;
+}
+
+// false: nothing is alive.
+static bool pass(int64_t simulated_ns, int64_t real_ns) {
+    return now.sim ? pass_simulated(simulated_ns) : pass_real(real_ns);
+}
+
+// --- what must hold when it is quiet --------------------------------------------------------------------------------
+
+static bool is_stuck(const request *r) {
+    return r->what == kind::shutdown || r->what == kind::detach || r->what == kind::move;
+}
+
+static void connection_check(const connection *c) {
+    if (c->dead || c->closing || !connection_is_followed(c)) return;
+    const request *head = lane_first(&c->writes);
+    bool writes = false, connects = false, deadline = false;
+    for (const request *r = c->writes.first; r != nullptr; r = r->next) {
+        if (!r->abandoned && r->what == kind::write) writes = true;
+        if (!r->abandoned && r->deadline) deadline = true;
+        if (r->what == kind::connect) connects = true;
+    }
+    if (connects) return;
+    if (head != nullptr && is_stuck(head)) fail("request %d hangs on c%d", head->number, c->number);
+    if (deadline) fail("a deadline on c%d has passed unheard", c->number);
+    if (c->moving) return; // the stream may be gone
+    const size_t queued = mio_stream_queued_bytes(c->stream);
+    if (!writes && queued != 0) fail("c%d has %zu bytes queued and no write", c->number, queued);
+}
+
+static void run_quiet() {
+    pass(200 * MIO_MILLISECOND, 60 * MIO_MILLISECOND);
+    now.stopping = true;
+    mio_timer_stop(now.tick);
+    held_release(101);
+    pass(10 * MIO_SECOND, 60 * MIO_MILLISECOND);
+    held_release(101);
+    const uint64_t before = turns();
+    pass(100 * MIO_MILLISECOND, 20 * MIO_MILLISECOND);
+    const uint64_t took = turns() - before;
+    if (took > 400 * now.loop_count) fail("%llu turns while nothing happens", static_cast<unsigned long long>(took));
+    held_release(101);
+    for (int i = 0; i < now.connection_count; i++) connection_check(now.connections[i]);
+    channels_compare(false);
+}
+
+static void moves_cancel() {
+    for (int i = 0; i < now.connection_count; i++) {
+        const connection *c = now.connections[i];
+        if (c->dead || !c->moving) continue;
+        for (const request *r = c->writes.first; r != nullptr; r = r->next)
+            if (!r->abandoned) CALL(mio_req_cancel(c->loop, r->id));
+    }
+    pass(3000 * MIO_SECOND, 100 * MIO_MILLISECOND);
+    for (int i = 0; i < now.connection_count; i++) {
+        const connection *c = now.connections[i];
+        if (c->moving && !c->dead && connection_is_followed(c)) fail("the cancelled move of c%d hangs", c->number);
+    }
+}
+
+// --- its end --------------------------------------------------------------------------------------------------------
+
+static void run_close() {
+    const uint32_t how = below(3u); // closing, finishing, destroying with all still open
+    if (how == 2) return;
+    act_close_all(how == 1);
+    mio_handle_close(now.listener, nullptr, nullptr);
+    mio_handle_close(now.tick, nullptr, nullptr);
+    if (!pass(1000 * MIO_SECOND, 1500 * MIO_MILLISECOND)) return;
+    for (int i = 0; i < now.connection_count; i++)
+        if (!now.connections[i]->dead) fail("c%d does not close", i);
+    fail("all is closed, but something is alive");
+}
+
+static void run_destroy() {
+    held_release(101);
+    for (unsigned i = 0; i < now.loop_count; i++) {
+        const int left = mio_loop_destroy(now.loops[i], MIO_FOREVER);
+        if (left != 0) fail("destroy gives %d", left);
+    }
+    held_release(101);
+    for (const request *r = now.requests; r != nullptr; r = r->next_of_all)
+        if (!r->done && !r->abandoned) fail("request %d never called back", r->number);
+    channels_compare(true);
+    if (now.wrapped != 0) fail("%d wrapped buffers were not released", now.wrapped);
+    if (!now.sim) return;
+    const int fds = mio_sim_open_fds(now.world);
+    if (fds != now.stranded) fail("%d descriptors are left, %d by the program", fds, now.stranded);
+    mio_sim_destroy(now.world);
+}
+
+static void seed_run(uint64_t seed) {
+    now.seed = seed;
+    now.random = seed * 0x9e3779b97f4a7c15u + 12345;
+    now.sim = simulated;
+    now.no_memory = without_memory;
+    for (int i = 0; i < 5; i++) below(2u);
+    now.deadlines = chance(25);
+    now.no_abandons = chance(40);
+    world_open();
+    run_open();
+    run_quiet();
+    moves_cancel();
+    run_close();
+    run_destroy();
+    model_clear();
+}
+
+// --- all seeds ------------------------------------------------------------------------------------------------------
+
+struct progress { // shared with the process that runs the seeds
+    uint64_t next; // the first seed that has not passed
+};
+
+static void seeds_process(progress *shared, uint64_t end) {
+    signal(SIGPIPE, SIG_IGN);
+    while (shared->next < end) {
+        alarm(SEED_LIMIT_S);
+        seed_run(shared->next);
+        shared->next++;
+    }
+    alarm(0);
+    exit(0); // a leak checker has its say here
+}
+
+// How many of the seeds failed.
+static uint64_t seeds_run(progress *shared, uint64_t end, const char *program) {
+    uint64_t failed = 0;
+    while (shared->next < end) {
+        const uint64_t first = shared->next, last = end - first > SEEDS_A_PROCESS ? first + SEEDS_A_PROCESS : end;
+        fflush(stdout);
+        const pid_t child = fork();
+        if (child < 0) return end - first + failed;
+        if (child == 0) seeds_process(shared, last);
+        int status = 0;
+        while (waitpid(child, &status, 0) < 0) {
+        }
+        if (status == 0) continue;
+        failed++;
+        const char *why = WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM ? "took too long" : "failed";
+        const bool at_end = shared->next == last; // all passed, and the process had something to say about it
+        const uint64_t from = at_end ? first : shared->next, n = at_end ? last - first : 1;
+        printf("FAIL seed %llu: %s; again: %s --backend=%s%s --seeds=%llu:%llu --verbose\n",
+               static_cast<unsigned long long>(from), why, program, simulated ? "sim" : "epoll",
+               without_memory ? " --oom" : "", static_cast<unsigned long long>(from),
+               static_cast<unsigned long long>(n));
+        if (!at_end) shared->next++;
+    }
+    return failed;
+}
+
+static int usage() {
+    fprintf(stderr, "usage: torture [--backend=sim|epoll] [--seeds=FIRST[:COUNT]] [--oom] [--verbose]\n");
+    return 2;
+}
+
+static int main_run(int argc, char **argv) {
+    uint64_t first = 1, count = 100;
+    for (int i = 1; i < argc; i++) {
+        if (strncmp(argv[i], "--seeds=", 8) == 0) {
+            char *rest = nullptr;
+            first = strtoull(argv[i] + 8, &rest, 10);
+            count = *rest == ':' ? strtoull(rest + 1, &rest, 10) : 1;
+            if (*rest != '\0') return usage();
+        } else if (strcmp(argv[i], "--backend=sim") == 0) simulated = true;
+        else if (strcmp(argv[i], "--backend=epoll") == 0) simulated = false;
+        else if (strcmp(argv[i], "--oom") == 0) without_memory = true;
+        else if (strcmp(argv[i], "--verbose") == 0) verbose = true;
+        else return usage();
+    }
+    if (without_memory && !simulated) return usage(); // the simulated world is where memory fails
+    void *page = mmap(nullptr, sizeof(progress), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (page == MAP_FAILED) return 2;
+    auto *shared = static_cast<progress *>(page);
+    shared->next = first;
+    const uint64_t failed = seeds_run(shared, first + count, argv[0]);
+    printf("torture[%s%s]: %llu passed, %llu failed, 0 skipped\n", simulated ? "sim" : "epoll",
+           without_memory ? ",oom" : "", static_cast<unsigned long long>(count - failed),
+           static_cast<unsigned long long>(failed));
+    return failed == 0 ? 0 : 1;
+}
+
+}
+
+int main(int argc, char **argv) { return torture::main_run(argc, argv); }
