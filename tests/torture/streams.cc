@@ -294,8 +294,8 @@ static int main_run(int argc, char **argv) {
     auto *shared = static_cast<progress *>(page);
     shared->next = first;
     const uint64_t failed = seeds_run(shared, first + count, argv[0]);
-    printf("torture[%s%s]: %llu passed, %llu failed, 0 skipped\n", simulated ? "sim" : "epoll",
-           without_memory ? ",oom" : "", static_cast<unsigned long long>(count - failed),
+    printf("torture[%s]: %llu passed, %llu failed, 0 skipped\n", without_memory ? "oom" : simulated ? "sim" : "epoll",
+           static_cast<unsigned long long>(count - failed),
            static_cast<unsigned long long>(failed));
     return failed == 0 ? 0 : 1;
 }
