@@ -15,7 +15,7 @@ void told_write(mio_stream_t *stream, int status, int64_t sent, mio_buf_t *bufs,
     request *r = static_cast<request *>(arg);
     connection *c = r->of;
     say("told: write %d, status %d, sent %lld", r->number, status, static_cast<long long>(sent));
-    request_told(r);
+    request_told(r, status);
     if (stream != c->stream) fail("write %d is told with another stream", r->number);
     const auto total = static_cast<int64_t>(r->data.len);
     if (sent < 0 || sent > total || (status == 0 && sent != total))
@@ -33,7 +33,7 @@ void told_write(mio_stream_t *stream, int status, int64_t sent, mio_buf_t *bufs,
 void told_shutdown(mio_stream_t *, int status, void *arg) {
     request *r = static_cast<request *>(arg);
     say("told: shutdown %d, status %d", r->number, status);
-    request_told(r);
+    request_told(r, status);
     act_some(r->of, below(3u));
 }
 
@@ -113,7 +113,7 @@ void told_read(mio_stream_t *stream, int64_t n, mio_buf_t *buf, void *arg) {
         act_some(c, below(3u));
         return;
     }
-    request_told(r);
+    request_told(r, n);
     const size_t got = buf->len - r->len_before;
     if (n > 0 && static_cast<size_t>(n) != got) fail("read %d: n %lld, but %zu bytes", r->number,
                                                     static_cast<long long>(n), got);
@@ -133,8 +133,10 @@ void told_connect(mio_stream_t *stream, int status, void *arg) {
     request *r = static_cast<request *>(arg);
     connection *c = r->of;
     say("told: connect %d, status %d", r->number, status);
-    request_told(r);
+    request_told(r, status);
     c->connecting = false;
+    if (status == MIO_ECANCELED && !r->cancelled && !c->closing && !now.destroying)
+        fail("connect %d is cancelled, and nobody asked for it", r->number);
     mio_addr_t at;
     if (status == 0 && !c->closing) {
         const int error = CALL(mio_stream_local(stream, &at));
@@ -171,6 +173,7 @@ static connection *reborn(connection *c, mio_loop_t *loop) {
     heir->on = c->on;
     heir->side = c->side;
     heir->unknown = c->unknown;
+    say("c%d is c%d now", c->number, heir->number);
     c->dead = true;
     c->stream = nullptr;
     return heir;
@@ -180,7 +183,7 @@ void told_detach(mio_stream_t *, int status, int fd, mio_buf_t *unread, unsigned
     request *r = static_cast<request *>(arg);
     connection *c = r->of;
     say("told: detach %d, status %d, %u unread", r->number, status, n);
-    request_told(r);
+    request_told(r, status);
     if (status < 0) {
         if (fd != -1) fail("detach %d: status %d with a descriptor", r->number, status);
         act_some(c, below(3u));
@@ -202,7 +205,7 @@ void told_move(mio_loop_t *loop, int status, mio_stream_t *stream, void *arg) {
     request *r = static_cast<request *>(arg);
     connection *c = r->of;
     say("told: move %d, status %d", r->number, status);
-    request_told(r);
+    request_told(r, status);
     c->moving = false;
     if (status == 0) {
         connection *heir = reborn(c, loop);

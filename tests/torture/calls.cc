@@ -6,9 +6,16 @@
 
 namespace torture {
 
+static bool write_side_may_be_over(const connection *c) {
+    for (const request *r = c->writes.first; r != nullptr; r = r->next)
+        if (r->what == kind::shutdown) return true;
+    return now.deadlines || c->write_ended || !connection_is_followed(c);
+}
+
 // A start function was refused: for a reason that the state of the connection allows?
 static void check_refusal(const char *what, int64_t error, const connection *c) {
-    if (error == MIO_EBUSY || error == MIO_ENOBUFS || error == MIO_EPIPE) return;
+    if (error == MIO_EBUSY || error == MIO_ENOBUFS) return;
+    if (error == MIO_EPIPE && write_side_may_be_over(c)) return;
     if (error == MIO_ENOMEM || error == MIO_ESHUTDOWN) return;
     if (error == MIO_EBADF && c->closing) return;
     fail("%s on c%d gives %s", what, c->number, mio_error_name(error));
@@ -157,8 +164,10 @@ static request *pick(const connection *c) {
 }
 
 static void act_cancel(connection *c) {
-    const request *r = pick(c);
+    request *r = pick(c);
     if (r == nullptr) return;
+    r->cancelled = true;
+    if (r->what == kind::write) c->write_ended = true; // if it ends in its middle
     const int error = CALL(mio_req_cancel(c->loop, r->id));
     say("cancel of %d gives %d", r->number, error);
     if (error != 0 && error != MIO_EALREADY) fail("cancel of %d gives %s", r->number, mio_error_name(error));
@@ -168,6 +177,7 @@ static void act_cancel(connection *c) {
 static void act_deadline(connection *c) {
     const request *r = pick(c);
     if (r == nullptr || r->what == kind::continuous) return;
+    if (r->what == kind::write) c->write_ended = true;
     const int64_t after_ns = chance(30) ? 0 : below(3u) * MIO_MILLISECOND;
     const int error = CALL(mio_req_timeout(c->loop, r->id, after_ns));
     say("deadline of %d gives %d", r->number, error);
@@ -188,11 +198,11 @@ static void act_abandon_request(connection *c) {
     case kind::read_exact:
     case kind::read_until: channel_freeze(c); break;
     case kind::connect: channel_bind_unknown(c, 0); break; // whether it came about is not told
+    case kind::shutdown: c->write_ended = true; break;
     case kind::continuous:
         c->continuous = nullptr;
         c->paused = c->stopped = false;
         break;
-    case kind::shutdown:
     case kind::detach:
     case kind::move: break;
     }
@@ -204,6 +214,7 @@ static void act_timeout(connection *c) {
     const auto which = static_cast<enum mio_timeout>(below(3u));
     const int error = CALL(mio_stream_set_timeout(c->stream, which, chance(30) ? 0 : below(20u) * MIO_MILLISECOND));
     say("c%d: time-out gives %d", c->number, error);
+    if (which != MIO_TIMEOUT_READ) c->write_ended = true;
     if (error != 0 && error != MIO_ENOMEM) fail("c%d: time-out gives %s", c->number, mio_error_name(error));
 }
 
@@ -227,10 +238,14 @@ static void act_leave(connection *c) {
         request *r = request_new(c, kind::move);
         mio_remote_t *to = CALL(mio_loop_remote(now.loops[below(now.loop_count)]));
         if (taken(r, CALL(mio_stream_move(c->stream, to, told_move, r)), "move")) c->moving = true;
-    } else {
-        request *r = request_new(c, kind::detach);
-        taken(r, CALL(mio_stream_detach(c->stream, told_detach, r)), "detach");
+        return;
     }
+    request *r = request_new(c, kind::detach);
+    if (!taken(r, CALL(mio_stream_detach(c->stream, told_detach, r)), "detach") || !chance(50)) return;
+    r->cancelled = true; // and at once another one
+    CALL(mio_req_cancel(c->loop, r->id));
+    r = request_new(c, kind::detach);
+    taken(r, CALL(mio_stream_detach(c->stream, told_detach, r)), "second detach");
 }
 
 static void act_listener(connection *) {

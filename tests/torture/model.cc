@@ -90,6 +90,22 @@ void connection_abandon(connection *c) {
     lane_spaces_free(writes);
 }
 
+// A request of the write side has ended: may later ones be refused because of that?
+static void write_side_note(const request *r, int64_t status) {
+    const bool cancelled = status == MIO_ECANCELED || status == MIO_ETIMEDOUT;
+    switch (r->what) {
+    case kind::write:
+    case kind::connect: r->of->write_ended |= status != 0; break;
+    case kind::shutdown: r->of->write_ended |= !cancelled; break;
+    case kind::detach:
+    case kind::move:
+    case kind::read:
+    case kind::read_exact:
+    case kind::read_until:
+    case kind::continuous: break;
+    }
+}
+
 bool connection_is_followed(const connection *c) {
     return !c->unknown && (c->on == nullptr || !c->on->unknown[c->side]);
 }
@@ -159,7 +175,7 @@ void request_spaces_free(request *r) {
 
 bool lane_is_live(const lane *l) { return lane_first(l) != nullptr; }
 
-void request_told(request *r) {
+void request_told(request *r, int64_t status) {
     if (calls_open != 0) fail("request %d calls back inside a call", r->number);
     if (r->done) fail("request %d calls back twice", r->number);
     if (r->abandoned) fail("request %d calls back after an abandon", r->number);
@@ -170,6 +186,7 @@ void request_told(request *r) {
         fail("request %d calls back before %d", r->number, l->first == nullptr ? -1 : lane_first(l)->number);
     l->first = r->next;
     if (l->first == nullptr) l->last = nullptr;
+    write_side_note(r, status);
 }
 
 // --- channels -------------------------------------------------------------------------------------------------------
@@ -192,6 +209,7 @@ void channel_bind(connection *c, int side, const mio_addr_t *client) {
     c->on = ch;
     c->side = side;
     if (c->unknown) ch->unknown[side] = true;
+    say("c%d is side %d of port %d", c->number, side, port);
 }
 
 void channel_bind_unknown(connection *c, int side) {

@@ -56,6 +56,7 @@ struct request {
     mio_req_t id;
     bool done, abandoned;
     bool deadline;        // must come to its end by itself
+    bool cancelled;       // the program asked for an early end
     bytes data;           // a write's
     size_t len_before;    // of a read's buffer
     size_t wanted;        // by a read_exact
@@ -81,6 +82,7 @@ struct connection {
     bool connecting, moving, closing, dead;
     bool paused, stopped;
     bool unknown;         // as channel.unknown, while on is not known
+    bool write_ended;     // shut down or broken, or it may be: writes may be refused
     int above;            // the last watermark told of; -1: none
     request *continuous;
     lane reads, writes;
@@ -93,6 +95,7 @@ struct run {
     bool deadlines;       // most requests get one
     bool no_abandons;
     bool stopping;        // no more actions
+    bool destroying;      // of the loops with all that is still on them
     int inside;           // of actions: callbacks of a callback's actions take none
     mio_sim_t *world;
     mio_loop_t *loops[2];
@@ -149,7 +152,7 @@ bool connection_is_followed(const connection *c); // its writes are all told of
 request *request_new(connection *c, kind what);
 void request_forget(request *r);                  // it was refused
 void request_taken(request *r, mio_req_t id);     // it waits in its lane now
-void request_told(request *r);                    // its last callback
+void request_told(request *r, int64_t status);    // its last callback
 void request_buf(request *r, const mio_buf_t *buf); // goes into it
 void request_bufs_drop(request *r, mio_buf_t *bufs, unsigned n); // came back, or never went in
 void request_spaces_free(request *r);             // after an abandon: nobody reads or writes them any more

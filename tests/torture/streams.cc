@@ -194,6 +194,7 @@ static void run_close() {
 
 static void run_destroy() {
     held_release(101);
+    now.destroying = true;
     for (unsigned i = 0; i < now.loop_count; i++) {
         const int left = mio_loop_destroy(now.loops[i], MIO_FOREVER);
         if (left != 0) fail("destroy gives %d", left);
