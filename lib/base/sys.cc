@@ -134,7 +134,8 @@ static int sys_epoll_wait_ns(int epfd, struct epoll_event *events, int max, int6
 static std::atomic<bool> no_epoll_pwait2{false};
 
 static int sys_epoll_wait_ns(int epfd, struct epoll_event *events, int max, int64_t timeout_ns) {
-    if (!no_epoll_pwait2.load(std::memory_order_relaxed)) {
+    // Not at all and for ever need no nanoseconds: the older call is the cheaper one.
+    if (timeout_ns > 0 && !no_epoll_pwait2.load(std::memory_order_relaxed)) {
         // The kernel's own shape, 64 bits on every machine.
         struct {
             int64_t seconds;
@@ -142,8 +143,7 @@ static int sys_epoll_wait_ns(int epfd, struct epoll_event *events, int max, int6
         } timeout;
         timeout.seconds = timeout_ns / 1000000000;
         timeout.nanoseconds = timeout_ns % 1000000000;
-        const long n = syscall(SYS_epoll_pwait2, epfd, events, max, timeout_ns < 0 ? nullptr : &timeout, nullptr,
-                               static_cast<size_t>(0));
+        const long n = syscall(SYS_epoll_pwait2, epfd, events, max, &timeout, nullptr, static_cast<size_t>(0));
         if (n >= 0) return static_cast<int>(n);
         if (errno != ENOSYS && errno != EPERM) return -errno;
         no_epoll_pwait2.store(true, std::memory_order_relaxed);

@@ -317,7 +317,13 @@ inline void request_free(loop *l, lane_request *req) {
 void timer_arm_after(loop *l, timer_node *node, int64_t after_ns);
 void timer_arm_at(loop *l, timer_node *node, int64_t at_ns);
 void timer_disarm(loop *l, timer_node *node); // any state; idle afterwards
-void timers_flush(loop *l);                   // relative deadlines become absolute: part of the flush
-void timers_run(loop *l);                     // the phase of due timers
+void timers_flush_now(loop *l); // relative deadlines become absolute: part of the flush
+void timers_run_now(loop *l);   // the phase of due timers
+inline void timers_flush(loop *l) {
+    if (!link_alone(&l->arming)) timers_flush_now(l);
+}
+inline void timers_run(loop *l) {
+    if (l->wheel.armed != 0 || !link_alone(&l->arming) || !link_alone(&l->due)) timers_run_now(l);
+}
 
 }

@@ -43,8 +43,7 @@ void timer_arm_at(loop *l, timer_node *node, int64_t at_ns) {
 
 void timer_disarm(loop *l, timer_node *node) { timer_unhang(l, node); }
 
-void timers_flush(loop *l) {
-    if (link_alone(&l->arming)) return;
+void timers_flush_now(loop *l) {
     const int64_t now_ns = l->with->now(l);
     if (l->wheel.armed == 0) wheel_advance(&l->wheel, now_ns, &l->due);
     while (!link_alone(&l->arming)) {
@@ -63,7 +62,7 @@ void timers_flush(loop *l) {
     }
 }
 
-void timers_run(loop *l) {
+void timers_run_now(loop *l) {
     if (l->wheel.armed != 0) wheel_advance(&l->wheel, loop_now(l), &l->due);
     timers_flush(l); // what was started since the last flush counts from now, which is later
     if (link_alone(&l->due)) return;

@@ -24,8 +24,9 @@ int64_t loop_read_clock(loop *l) {
 }
 
 // Everything that was started since the last flush goes to the backend.
-static void turn_flush(loop *l) {
+static inline void turn_flush(loop *l) {
     timers_flush(l);
+    if (queue_empty(l->dirty)) return;
     queue<request> batch = queue_take(&l->dirty);
     while (request *carrier = queue_pop(&batch)) {
         mio_assert(carrier->state == request_state::waiting);
