@@ -283,7 +283,7 @@ mio_buf_t buf_make(connection *c, size_t cap) {
 }
 
 void buf_hold(mio_buf_t *buf) {
-    if (now.held_count == HELD_MAX) return;
+    if (now.stopping || now.held_count == HELD_MAX) return; // it goes home when the callback returns
     now.held[now.held_count++] = mio_buf_take(buf);
 }
 
