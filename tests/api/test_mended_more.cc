@@ -64,6 +64,47 @@ TEST(keep_between_runs_leaves_the_bytes_of_other_references_alone) {
     }
 }
 
+// A read that is cancelled and abandoned in the check phase, when a receive of it is about to be told: its memory is
+// the program's again at once.
+struct taker {
+    mio_req_t read;
+    int turns; // before it acts
+    char *room;
+};
+
+static void taker_checks(mio_hook_t *hook, void *arg) {
+    taker *t = static_cast<taker *>(arg);
+    if (t->turns-- != 0) return;
+    mio_req_cancel(mio_handle_loop(hook), t->read); // either answer
+    if (mio_req_abandon(mio_handle_loop(hook), t->read) == 0) memset(t->room, 'm', 100);
+    assert_is(mio_hook_stop(hook), 0);
+}
+
+TEST(the_memory_of_an_abandoned_read_is_written_to_no_more) {
+    mio_loop_t *loop = loop_open();
+    for (int turns = 0; turns < 6; turns++) {
+        pair streams = connect_pair(loop);
+        char room[100] = {}, mine[100];
+        outcome never = {};
+        taker t = {0, turns, room};
+        mio_hook_t *hook;
+        assert_is(mio_hook_create(loop, MIO_HOOK_CHECK, &hook), 0);
+        mio_buf_t space = mio_buf_space(room, sizeof room), text = mio_buf_borrow("hello", 5);
+        t.read = mio_stream_read_until(streams.server, &space, "\n", 1, 0, read_told, &never);
+        ck_assert_int_gt(t.read, 0);
+        ck_assert_int_gt(mio_stream_write(streams.client, &text, 1, nullptr, nullptr), 0);
+        assert_is(mio_hook_start(hook, taker_checks, &t), 0);
+        for (int i = 0; i < 20 && t.turns >= 0; i++) run_for(loop, MIO_MILLISECOND);
+        run_for(loop, MIO_MILLISECOND);
+        memset(mine, 'm', sizeof mine);
+        assert_is(memcmp(room, mine, sizeof room), 0);
+        assert_is(never.calls, 0);
+        mio_handle_abandon(hook);
+        mio_handle_abandon(streams.client);
+        mio_handle_abandon(streams.server);
+    }
+}
+
 // --- the end of a loop ----------------------------------------------------------------------------------------------
 
 TEST(destroy_in_no_time_closes_every_kind_of_handle) {
