@@ -25,13 +25,21 @@ lane_request *lane_first_live(const lane *l) {
     return req;
 }
 
+// The first that bytes may be copied to: an abandoned one may still be live, until its carrier's result is dealt.
+static lane_request *lane_first_wanting(const lane *l) {
+    lane_request *req = lane_first_live(l);
+    while (req != nullptr && (req->state == request_state::done || (req->flags & REQUEST_ABANDONED) != 0))
+        req = req == l->tail ? nullptr : lane_next(req);
+    return req;
+}
+
 // --- what the stream wishes -----------------------------------------------------------------------------------------
 
 static bool stream_wants_bytes(const stream *s) {
     if ((s->bits & (STREAM_STARVED | STREAM_CONNECTING)) != 0) return false;
     if ((s->bits & STREAM_DISCARDING) != 0) return true;
     if ((s->bits & STREAM_READ_MASK) == STREAM_READING) return true;
-    return lane_first_live(&s->reads) != nullptr;
+    return lane_first_wanting(&s->reads) != nullptr;
 }
 
 static bool stream_has_without_kernel(const stream *s) {
@@ -141,7 +149,7 @@ static size_t read_until_take(lane_request *req, const char *from, size_t n) {
 static size_t lane_feed(stream *s, const char *from, size_t n) {
     size_t taken = 0;
     while (taken < n) {
-        lane_request *req = lane_first_live(&s->reads);
+        lane_request *req = lane_first_wanting(&s->reads);
         if (req == nullptr) break;
         if (req->op == op_code::read_until) {
             taken += read_until_take(req, from + taken, n - taken);
@@ -157,7 +165,7 @@ static size_t lane_feed(stream *s, const char *from, size_t n) {
 }
 
 static void lane_feed_unread(loop *l, stream *s) {
-    while (s->unread != nullptr && lane_first_live(&s->reads) != nullptr) {
+    while (s->unread != nullptr && lane_first_wanting(&s->reads) != nullptr) {
         mio_buf_t *buf = &s->unread->buf;
         const size_t taken = lane_feed(s, buf->base, buf->len);
         buf->base += taken;

@@ -275,13 +275,18 @@ void stream_request_abandon(loop *l, lane_request *req) {
     const bool out = op_table[static_cast<unsigned>(req->op)].out;
     request *carrier = out ? &s->out : static_cast<request *>(&s->in);
     req->flags = static_cast<uint16_t>(req->flags | REQUEST_ABANDONED);
-    if (req->state == request_state::done) return;
-    const bool carried = carrier->state == request_state::done;
-    stream_request_cancel(l, req, MIO_ECANCELED);
-    if (carried || req->state == request_state::done || req->op == op_code::connected) return;
-    // The carrier has been asked to end and reads its arguments from the lane: this request is no part of them now.
-    if (out) write_end(s, req, MIO_ECANCELED);
-    else req->state = request_state::done;
+    if (req->state != request_state::done) {
+        // A carrier whose result is queued may have moved bytes of this request: it is counted until they are dealt.
+        const bool carried = carrier->state == request_state::done;
+        stream_request_cancel(l, req, MIO_ECANCELED);
+        if (req->op == op_code::connected) return;
+        // One that has been asked to end reads its arguments from the lane: this request is no part of them now.
+        if (!carried && req->state != request_state::done) {
+            if (out) write_end(s, req, MIO_ECANCELED);
+            else req->state = request_state::done;
+        }
+    }
+    // In no case is its memory touched again.
     for (unsigned i = 0; i < req->bufs_used; i++) buf_release(&req->bufs[i]);
 }
 
