@@ -102,8 +102,9 @@ MIO_API int mio_stream_set_queue_max(mio_stream_t *stream, size_t bytes); /* MIO
 
 /* --- ending, timeouts ---------------------------------------------------------------------------------------- */
 
-/* The graceful end: flush the write queue, shut down, discard input until EOF, close; after within_ns close abruptly
- * (a peer that never reads holds nothing for ever). Ends a continuous read (MIO_ECANCELED). From now on the handle
+/* The graceful end: flush the write queue, shut down, close at the peer's EOF; input is discarded from now on (two ends
+ * that both finish would else wait for each other). After within_ns close abruptly (a peer that never reads holds
+ * nothing for ever). Ends a continuous read (MIO_ECANCELED). From now on the handle
  * is closing: a second finish and mio_handle_close give MIO_EALREADY, mio_handle_abandon is legal. cb as in
  * mio_handle_close. MIO_EINVAL: within_ns < 0. MIO_EBUSY: a detach is under way. */
 MIO_API int mio_stream_finish(mio_stream_t *stream, int64_t within_ns, mio_close_cb cb, void *arg);

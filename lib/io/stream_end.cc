@@ -1,8 +1,8 @@
 // The graceful end, and ends by time.
 //
 //   finish:  FLUSH ------------> SHUT ----------> DISCARD ------> close
-//            write lane empty    FIN is sent      input until      as by mio_handle_close, with the callback
-//                                                 EOF, dropped     given to finish
+//            write lane empty    FIN is sent      until EOF        as by mio_handle_close, with the callback
+//            <----------- input is read and dropped ----------->   given to finish
 //            the timer (within_ns), a broken write side or an error end it abruptly from any of these
 //
 // The handle is CLOSING from the start, so that no new call gets in; a held request count keeps it from ending early.
@@ -45,12 +45,7 @@ static void stream_finish_step(loop *l, stream *s) {
             return;
         }
     }
-    if ((s->bits & STREAM_EOF) != 0) {
-        stream_finish_done(l, s);
-    } else if ((s->bits & STREAM_DISCARDING) == 0) {
-        s->bits |= STREAM_DISCARDING;
-        stream_update_read(s);
-    }
+    if ((s->bits & STREAM_EOF) != 0) stream_finish_done(l, s);
 }
 
 void stream_end_step(loop *l, stream *s) {
@@ -178,7 +173,8 @@ int mio_stream_finish(mio_stream_t *public_stream, int64_t within_ns, mio_close_
     timer_disarm(l, &s->timer);
     handle_requests_add(l, s); // until stream_finish_done
     handle_to_closing(s);
-    s->bits = (s->bits & ~(STREAM_TIMED | STREAM_LOST)) | STREAM_FINISHING; // lost or not, input is only discarded now
+    // Lost or not, input is only discarded, and from now on: two ends that both flush would else wait for each other.
+    s->bits = (s->bits & ~(STREAM_TIMED | STREAM_LOST)) | STREAM_FINISHING | STREAM_DISCARDING;
     s->closing.cb = cb;
     s->closing.arg = arg;
     stream_drop_unread(l, s);

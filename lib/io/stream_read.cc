@@ -37,7 +37,7 @@ static lane_request *lane_first_wanting(const lane *l) {
 
 static bool stream_wants_bytes(const stream *s) {
     if ((s->bits & (STREAM_STARVED | STREAM_CONNECTING)) != 0) return false;
-    if ((s->bits & STREAM_DISCARDING) != 0) return true;
+    if ((s->bits & STREAM_DISCARDING) != 0) return (s->bits & STREAM_EOF) == 0;
     if ((s->bits & STREAM_READ_MASK) == STREAM_READING) return true;
     return lane_first_wanting(&s->reads) != nullptr;
 }

@@ -346,3 +346,19 @@ TEST(finishing_a_stream_that_lost_bytes_waits_for_its_peer_without_spinning) {
     run_to_stop(g.loop);
     assert_is(closed.calls, 1);
 }
+
+// Two ends finish with more queued than the kernel holds between them: each must read while it flushes.
+TEST(two_ends_that_finish_against_each_other_both_close) {
+    mio_loop_t *loop = loop_open();
+    static char big[15 << 20];
+    pair streams = connect_pair(loop);
+    outcome closed = {};
+    mio_stream_t *ends[] = {streams.client, streams.server};
+    for (mio_stream_t *end : ends) {
+        mio_buf_t buf = mio_buf_borrow(big, sizeof big);
+        ck_assert_int_gt(mio_stream_write(end, &buf, 1, nullptr, nullptr), 0);
+        assert_is(mio_stream_finish(end, MIO_FOREVER, close_told, &closed), 0);
+    }
+    for (int i = 0; i < 500 && closed.calls < 2; i++) run_for(loop, 10 * MIO_MILLISECOND);
+    assert_is(closed.calls, 2);
+}
