@@ -37,17 +37,6 @@ template <class T> inline queue<T> queue_take(queue<T> *q) {
     return all;
 }
 
-template <class T> inline void queue_append(queue<T> *q, queue<T> *more) {
-    if (more->head == nullptr) return;
-    if (q->head == nullptr) *q = *more;
-    else {
-        q->tail->next = more->head;
-        q->tail = more->tail;
-    }
-    more->head = nullptr;
-    more->tail = nullptr;
-}
-
 // Doubly linked and circular: a node can leave from anywhere. An unlinked node points to itself.
 struct link {
     link *next;

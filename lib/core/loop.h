@@ -161,7 +161,6 @@ inline void request_finish(loop *l, request *carrier, int64_t result, uint32_t f
 inline void request_settle(loop *l, request *carrier, int32_t result) {
     mio_assert(carrier->state != request_state::done);
     carrier->state = request_state::done;
-    carrier->flags = static_cast<uint16_t>(carrier->flags | REQUEST_SETTLED);
     carrier->result = result;
     queue_push(&l->settled, carrier);
 }

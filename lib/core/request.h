@@ -67,7 +67,6 @@ enum class request_state : uint8_t { free, waiting, started, done };
 // request.flags
 constexpr uint16_t REQUEST_CANCEL = 1;    // an early end was asked for; result holds with what
 constexpr uint16_t REQUEST_ABANDONED = 2; // nobody is to be called
-constexpr uint16_t REQUEST_SETTLED = 4;   // a carrier: on the settled list, result in request.result
 
 struct request { // 16 bytes
     request *next; // dirty list, settled list, lane: the state says which

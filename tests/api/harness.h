@@ -110,6 +110,8 @@ int raw_connect(const mio_addr_t *at); // a blocking socket of the kernel
 int raw_listen(int backlog, mio_addr_t *at);
 int raw_reset(int fd);                 // closes with RST
 
+int child_status(pid_t child); // how a fork's child ended: its exit status, or 1000 + the signal
+
 // --- bytes ----------------------------------------------------------------------------------------------------------
 
 void pattern_fill(void *to, size_t n, uint64_t offset);

@@ -2,7 +2,6 @@
 #include "harness.h"
 
 #include <pthread.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 using namespace api;
@@ -191,12 +190,6 @@ TEST(create_in_one_thread_run_in_another_destroy_in_a_third) {
 }
 
 // --- fork -----------------------------------------------------------------------------------------------------------
-
-static int child_status(pid_t child) {
-    int status = 0;
-    assert_is(waitpid(child, &status, 0), child);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
-}
 
 TEST(in_a_forks_child_the_parents_loop_is_eperm_and_the_parents_goes_on) {
     mio_loop_t *loop = loop_open();

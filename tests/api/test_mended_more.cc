@@ -4,7 +4,6 @@
 
 #include <fcntl.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 using namespace api;
@@ -152,12 +151,6 @@ TEST(a_slow_callback_inside_destroy_leaves_nothing_behind) {
 
 // --- forks ----------------------------------------------------------------------------------------------------------
 
-static int child_ends(pid_t child) {
-    int status = 0;
-    assert_is(waitpid(child, &status, 0), child);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
-}
-
 TEST(a_post_in_a_forks_child_is_refused) {
     mio_loop_t *loop = loop_open();
     static int ran;
@@ -172,7 +165,7 @@ TEST(a_post_in_a_forks_child_is_refused) {
         mio_remote_release(remote);
         _exit(mio_loop_destroy(loop, 0) == 0 ? 0 : 3);
     }
-    assert_is(child_ends(child), 0);
+    assert_is(child_status(child), 0);
     assert_is(mio_remote_post(remote, post, nullptr), 0);
     run_to_end(loop);
     assert_is(ran, 1);
@@ -205,7 +198,7 @@ TEST(a_forks_child_touches_no_descriptor_of_the_parents_loop) {
         }
         _exit(0);
     }
-    assert_is(child_ends(child), 0);
+    assert_is(child_status(child), 0);
     mio_buf_t bytes = pattern_buf(loop, 100, 0);
     ck_assert_int_gt(mio_stream_write(streams.client, &bytes, 1, nullptr, nullptr), 0);
     run_to_stop(loop);
@@ -230,7 +223,7 @@ TEST(destroy_in_a_forks_child_gives_every_allocation_back) {
         if (mio_loop_destroy(loop, 0) != 0) _exit(1);
         _exit(count->live == 0 && count->wrong_sizes == 0 ? 0 : 2);
     }
-    assert_is(child_ends(child), 0);
+    assert_is(child_status(child), 0);
     assert_is(mio_loop_destroy(loop, MIO_SECOND), 0);
     assert_is(read.status, MIO_ECANCELED);
     loop_forget(loop);
