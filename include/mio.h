@@ -7,6 +7,7 @@
 #define MIO_H
 
 #include <mio/addr.h>
+#include <mio/backend.h>
 #include <mio/base.h>
 #include <mio/buf.h>
 #include <mio/error.h>

@@ -11,15 +11,8 @@
 #ifndef MIO_LOOP_H
 #define MIO_LOOP_H
 
+#include <mio/backend.h>
 #include <mio/base.h>
-
-enum mio_backend MIO_ENUM_ {
-    MIO_BACKEND_AUTO = 0, /* the best that works here, or what the environment variable MIO_BACKEND says */
-    MIO_BACKEND_IO_URING = 1,
-    MIO_BACKEND_EPOLL = 2,
-    MIO_BACKEND_KQUEUE = 3,
-    MIO_BACKEND_SIM = 4
-};
 
 enum mio_log_level MIO_ENUM_ { MIO_LOG_ERROR = 0, MIO_LOG_WARNING = 1, MIO_LOG_INFO = 2, MIO_LOG_DEBUG = 3 };
 
@@ -56,6 +49,9 @@ typedef struct mio_loop_options {
     size_t write_low;          /* default low mark of a stream's write queue; 16 KiB, or write_high / 4 if less */
     size_t write_high;         /* default high mark; default 64 KiB */
     size_t write_queue_max;    /* default maximum of a stream's write queue; default 16 MiB */
+    uint32_t uring_without;    /* MIO_URING_...: what the ring is to do without */
+    uint32_t uring_sqpoll_ms;  /* > 0: a kernel thread submits, asleep after so long without work: see docs/backend.md */
+    int64_t spin_ns;           /* looks so long before it sleeps; default 0, at most MIO_SECOND */
 } mio_loop_options_t;
 MIO_DEFINE_INIT_(mio_loop_options_t);
 #define MIO_LOOP_OPTIONS_INIT MIO_OPTIONS_INIT_(mio_loop_options_t)
@@ -92,8 +88,6 @@ MIO_DEFINE_INIT_(mio_loop_metrics_t);
 #define MIO_LOOP_METRICS_INIT MIO_OPTIONS_INIT_(mio_loop_metrics_t)
 
 typedef void (*mio_dump_cb)(const char *line, void *arg);
-typedef void (*mio_backend_report_cb)(const char *backend, int verdict, const char *reason, const char *remedy,
-                                      void *arg);
 
 MIO_BEGIN
 
@@ -130,10 +124,6 @@ MIO_API int mio_loop_set_data(mio_loop_t *loop, void *data);
 
 /* "epoll", "sim", ...; "" for NULL. [in diagnostics] */
 MIO_API const char *mio_loop_backend(const mio_loop_t *loop);
-
-/* Tries every candidate in AUTO's order and calls cb for each, inside the call: verdict 0 (works) or an error, why,
- * and what to do about it ("" if nothing). [any thread] */
-MIO_API int mio_backend_report(mio_backend_report_cb cb, void *arg);
 
 /* Fills *metrics, as far as its size goes. MIO_EINVAL. [in diagnostics] */
 MIO_API int mio_loop_metrics(const mio_loop_t *loop, mio_loop_metrics_t *metrics);

@@ -33,6 +33,7 @@ static void sim_release(void *ptr, size_t size) { sys_real.release(ptr, size); }
 static void *sim_map(size_t size) { return no_memory() ? nullptr : sys_real.map(size); }
 static void sim_unmap(void *ptr, size_t size) { sys_real.unmap(ptr, size); }
 static void *sim_map_wipe_on_fork(size_t size) { return sys_real.map_wipe_on_fork(size); }
+static void *sim_map_shared(size_t size) { return sys_real.map_shared(size); }
 
 static int64_t sim_monotonic_ns() {
     const sim_world *w = sim_world_here();
@@ -287,9 +288,16 @@ static ssize_t sim_sys_write(int fd, const void *from, size_t n) { return sim_sy
 // --- what a world does not have -------------------------------------------------------------------------------------
 
 static int sim_sys_eventfd(unsigned, int) { return -ENOSYS; }
+static int sim_sys_pipe_cloexec(int *) { return -ENOSYS; }
+static int sim_sys_poll_one(int, short, int) { return -ENOSYS; }
 static int sim_sys_epoll_create1(int) { return -ENOSYS; }
 static int sim_sys_epoll_ctl(int, int, int, struct epoll_event *) { return -ENOSYS; }
 static int sim_sys_epoll_wait_ns(int, struct epoll_event *, int, int64_t) { return -ENOSYS; }
+
+static void *sim_map_fd(int, size_t, int64_t) { return nullptr; }
+static int sim_sys_uring_setup(unsigned, struct io_uring_params *) { return -ENOSYS; }
+static int sim_sys_uring_enter(int, unsigned, unsigned, unsigned, const void *, size_t) { return -ENOSYS; }
+static int sim_sys_uring_register(int, unsigned, void *, unsigned) { return -ENOSYS; }
 
 const sys sys_sim = {
     sim_alloc,
@@ -298,6 +306,8 @@ const sys sys_sim = {
     sim_map,
     sim_unmap,
     sim_map_wipe_on_fork,
+    sim_map_shared,
+    sim_map_fd,
     sim_monotonic_ns,
     sim_sys_socket,
     sim_sys_bind,
@@ -319,9 +329,14 @@ const sys sys_sim = {
     sim_sys_read,
     sim_sys_write,
     sim_sys_eventfd,
+    sim_sys_pipe_cloexec,
+    sim_sys_poll_one,
     sim_sys_epoll_create1,
     sim_sys_epoll_ctl,
     sim_sys_epoll_wait_ns,
+    sim_sys_uring_setup,
+    sim_sys_uring_enter,
+    sim_sys_uring_register,
 };
 
 }

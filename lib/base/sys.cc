@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -61,6 +62,16 @@ static void *sys_map_wipe_on_fork(size_t size) {
     return at;
 }
 
+static void *sys_map_shared(size_t size) {
+    void *at = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    return at == MAP_FAILED ? nullptr : at;
+}
+
+static void *sys_map_fd(int fd, size_t size, int64_t offset) {
+    void *at = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, static_cast<off_t>(offset));
+    return at == MAP_FAILED ? nullptr : at;
+}
+
 static int64_t sys_monotonic_ns() {
     struct timespec now;
     if (clock_gettime(CLOCK_MONOTONIC, &now) != 0) abort(); // there is no Linux without it
@@ -109,6 +120,12 @@ static ssize_t sys_read(int fd, void *to, size_t n) { return negated(::read(fd, 
 static ssize_t sys_write(int fd, const void *from, size_t n) { return negated(::write(fd, from, n)); }
 
 static int sys_eventfd(unsigned value, int flags) { return negated(::eventfd(value, flags)); }
+static int sys_pipe_cloexec(int fds[2]) { return negated(::pipe2(fds, O_CLOEXEC)); }
+static int sys_poll_one(int fd, short events, int timeout_ms) {
+    struct pollfd one = {fd, events, 0};
+    const int n = ::poll(&one, 1, timeout_ms);
+    return n > 0 ? one.revents : negated(n);
+}
 static int sys_epoll_create1(int flags) { return negated(::epoll_create1(flags)); }
 static int sys_epoll_ctl(int epfd, int what, int fd, struct epoll_event *event) {
     return negated(::epoll_ctl(epfd, what, fd, event));
@@ -153,6 +170,17 @@ static int sys_epoll_wait_ns(int epfd, struct epoll_event *events, int max, int6
 
 #endif
 
+// By number: glibc has no names for these. 425 to 427 on every machine; a kernel without them says ENOSYS.
+static int sys_uring_setup(unsigned entries, struct io_uring_params *params) {
+    return negated(static_cast<int>(syscall(425, entries, params)));
+}
+static int sys_uring_enter(int fd, unsigned submit, unsigned wait, unsigned flags, const void *arg, size_t arg_size) {
+    return negated(static_cast<int>(syscall(426, fd, submit, wait, flags, arg, arg_size)));
+}
+static int sys_uring_register(int fd, unsigned what, void *arg, unsigned n) {
+    return negated(static_cast<int>(syscall(427, fd, what, arg, n)));
+}
+
 const sys sys_real = {
     sys_alloc,
     sys_resize,
@@ -160,6 +188,8 @@ const sys sys_real = {
     sys_map,
     sys_unmap,
     sys_map_wipe_on_fork,
+    sys_map_shared,
+    sys_map_fd,
     sys_monotonic_ns,
     sys_socket,
     sys_bind,
@@ -181,9 +211,14 @@ const sys sys_real = {
     sys_read,
     sys_write,
     sys_eventfd,
+    sys_pipe_cloexec,
+    sys_poll_one,
     sys_epoll_create1,
     sys_epoll_ctl,
     sys_epoll_wait_ns,
+    sys_uring_setup,
+    sys_uring_enter,
+    sys_uring_register,
 };
 
 }

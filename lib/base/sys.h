@@ -11,6 +11,7 @@
 #include <sys/uio.h>
 
 struct epoll_event;
+struct io_uring_params;
 
 namespace mio {
 
@@ -25,6 +26,10 @@ struct sys {
     // A page that reads as zeroes in a fork's child (madvise MADV_WIPEONFORK); nullptr: none left. Where the kernel has
     // no such pages (before 4.14, some sandboxes) an ordinary one: there a fork goes unnoticed.
     void *(*map_wipe_on_fork)(size_t size);
+    // Zeroed pages that a fork's child shares instead of copying them when written; nullptr: none left.
+    void *(*map_shared)(size_t size);
+    // What a descriptor shows at offset, shared and populated; nullptr: refused. Given back by unmap.
+    void *(*map_fd)(int fd, size_t size, int64_t offset);
 
     int64_t (*monotonic_ns)(); // CLOCK_MONOTONIC
 
@@ -50,10 +55,17 @@ struct sys {
     ssize_t (*write)(int fd, const void *from, size_t n);
 
     int (*eventfd)(unsigned value, int flags);
+    int (*pipe_cloexec)(int fds[2]); // pipe2 O_CLOEXEC
+    int (*poll_one)(int fd, short events, int timeout_ms); // poll of one descriptor: its revents; 0: the time is up
     int (*epoll_create1)(int flags);
     int (*epoll_ctl)(int epfd, int what, int fd, struct epoll_event *event);
     // timeout_ns < 0: forever. epoll_pwait2 where the kernel has it, else epoll_wait with the time rounded up to ms.
     int (*epoll_wait_ns)(int epfd, struct epoll_event *events, int max, int64_t timeout_ns);
+
+    // io_uring_setup(2), io_uring_enter(2), io_uring_register(2).
+    int (*uring_setup)(unsigned entries, struct io_uring_params *params);
+    int (*uring_enter)(int fd, unsigned submit, unsigned wait, unsigned flags, const void *arg, size_t arg_size);
+    int (*uring_register)(int fd, unsigned what, void *arg, unsigned n);
 };
 
 extern const sys sys_real;

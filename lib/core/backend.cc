@@ -14,6 +14,7 @@
 #include "backend/epoll.h"
 #endif
 
+#include <mio/backend.h>
 #include <mio/error.h>
 
 #include <stdlib.h>
@@ -140,3 +141,5 @@ int mio_backend_report(mio_backend_report_cb cb, void *arg) {
     }
     return 0;
 }
+
+int mio_backend_features(mio_backend_feature_cb cb, void *) { return cb == nullptr ? static_cast<int>(MIO_EINVAL) : 0; }

@@ -6,17 +6,20 @@ namespace test {
 
 const char *call_name(call which) {
     static const char *const names[CALLS] = {
-        "alloc",       "resize",      "release",     "map",         "unmap",      "map_wipe_on_fork",
-        "monotonic_ns", "socket",     "bind",        "listen",      "connect",    "accept4",
-        "shutdown",    "close",       "getsockname", "getpeername", "getsockopt", "setsockopt",
-        "dup_cloexec", "set_nonblocking", "recv",    "recvmsg",     "send",       "sendmsg",
-        "read",        "write",       "eventfd",     "epoll_create1", "epoll_ctl", "epoll_wait_ns",
+        "alloc",         "resize",       "release",         "map",           "unmap",       "map_wipe_on_fork",
+        "map_shared",    "map_fd",       "monotonic_ns",    "socket",        "bind",        "listen",
+        "connect",       "accept4",      "shutdown",        "close",         "getsockname", "getpeername",
+        "getsockopt",    "setsockopt",   "dup_cloexec",     "set_nonblocking", "recv",      "recvmsg",
+        "send",          "sendmsg",      "read",            "write",         "eventfd",     "pipe_cloexec",
+        "poll_one",      "epoll_create1", "epoll_ctl",      "epoll_wait_ns", "uring_setup", "uring_enter",
+        "uring_register",
     };
     return names[static_cast<unsigned>(which)];
 }
 
 bool call_allocates(call which) {
-    return which == call::alloc || which == call::resize || which == call::map || which == call::map_wipe_on_fork;
+    return which == call::alloc || which == call::resize || which == call::map || which == call::map_wipe_on_fork ||
+           which == call::map_shared || which == call::map_fd;
 }
 
 bool call_can_fail(call which) {
@@ -29,11 +32,16 @@ int call_usual_error(call which) {
     case call::resize:
     case call::map:
     case call::map_wipe_on_fork:
+    case call::map_shared:
+    case call::map_fd:
+    case call::uring_setup:
+    case call::uring_register:
     case call::epoll_ctl: return ENOMEM;
     case call::socket:
     case call::accept4:
     case call::dup_cloexec:
     case call::eventfd:
+    case call::pipe_cloexec:
     case call::epoll_create1: return EMFILE;
     case call::bind:
     case call::listen: return EADDRINUSE;
@@ -51,6 +59,8 @@ int call_usual_error(call which) {
     case call::set_nonblocking:
     case call::read:
     case call::write: return EIO;
+    case call::poll_one:
+    case call::uring_enter:
     case call::epoll_wait_ns: return EINTR;
     case call::release:
     case call::unmap:

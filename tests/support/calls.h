@@ -14,6 +14,8 @@ enum class call : uint8_t {
     map,
     unmap,
     map_wipe_on_fork,
+    map_shared,
+    map_fd,
     monotonic_ns,
     socket,
     bind,
@@ -35,17 +37,22 @@ enum class call : uint8_t {
     read,
     write,
     eventfd,
+    pipe_cloexec,
+    poll_one,
     epoll_create1,
     epoll_ctl,
     epoll_wait_ns,
+    uring_setup,
+    uring_enter,
+    uring_register,
 };
-constexpr unsigned CALLS = static_cast<unsigned>(call::epoll_wait_ns) + 1;
+constexpr unsigned CALLS = static_cast<unsigned>(call::uring_register) + 1;
 
 // A call that is added to the table has to be added here, to scripted.cc and to failing.cc.
 static_assert(sizeof(mio::sys) == CALLS * sizeof(void (*)()), "the table has calls that the tests do not know");
 
 const char *call_name(call which);
-bool call_allocates(call which); // alloc, resize, map, map_wipe_on_fork
+bool call_allocates(call which); // alloc, resize, map and its like
 bool call_can_fail(call which);  // all but release, unmap and the clock
 
 // An error with which this call fails in real life, positive; ENOMEM where nullptr says it.

@@ -87,6 +87,12 @@ static void failing_unmap(void *ptr, size_t size) {
 static void *failing_map_wipe_on_fork(size_t size) {
     return called(call::map_wipe_on_fork) != 0 ? nullptr : alive_add(state.base->map_wipe_on_fork(size));
 }
+static void *failing_map_shared(size_t size) {
+    return called(call::map_shared) != 0 ? nullptr : alive_add(state.base->map_shared(size));
+}
+static void *failing_map_fd(int fd, size_t size, int64_t offset) {
+    return called(call::map_fd) != 0 ? nullptr : alive_add(state.base->map_fd(fd, size, offset));
+}
 static int64_t failing_monotonic_ns() {
     called(call::monotonic_ns);
     return state.base->monotonic_ns();
@@ -124,10 +130,16 @@ FAILING(ssize_t, sendmsg, (int fd, const struct msghdr *message, int flags), (fd
 FAILING(ssize_t, read, (int fd, void *to, size_t n), (fd, to, n))
 FAILING(ssize_t, write, (int fd, const void *from, size_t n), (fd, from, n))
 FAILING(int, eventfd, (unsigned value, int flags), (value, flags))
+FAILING(int, pipe_cloexec, (int fds[2]), (fds))
+FAILING(int, poll_one, (int fd, short events, int timeout_ms), (fd, events, timeout_ms))
 FAILING(int, epoll_create1, (int flags), (flags))
 FAILING(int, epoll_ctl, (int epfd, int what, int fd, struct epoll_event *event), (epfd, what, fd, event))
 FAILING(int, epoll_wait_ns, (int epfd, struct epoll_event *events, int max, int64_t timeout_ns),
         (epfd, events, max, timeout_ns))
+FAILING(int, uring_setup, (unsigned entries, struct io_uring_params *params), (entries, params))
+FAILING(int, uring_enter, (int fd, unsigned submit, unsigned wait, unsigned flags, const void *arg, size_t arg_size),
+        (fd, submit, wait, flags, arg, arg_size))
+FAILING(int, uring_register, (int fd, unsigned what, void *arg, unsigned n), (fd, what, arg, n))
 
 #undef FAILING
 
@@ -141,6 +153,8 @@ const mio::sys *failing_open(const mio::sys *base) {
     table->map = failing_map;
     table->unmap = failing_unmap;
     table->map_wipe_on_fork = failing_map_wipe_on_fork;
+    table->map_shared = failing_map_shared;
+    table->map_fd = failing_map_fd;
     table->monotonic_ns = failing_monotonic_ns;
     table->socket = failing_socket;
     table->bind = failing_bind;
@@ -162,9 +176,14 @@ const mio::sys *failing_open(const mio::sys *base) {
     table->read = failing_read;
     table->write = failing_write;
     table->eventfd = failing_eventfd;
+    table->pipe_cloexec = failing_pipe_cloexec;
+    table->poll_one = failing_poll_one;
     table->epoll_create1 = failing_epoll_create1;
     table->epoll_ctl = failing_epoll_ctl;
     table->epoll_wait_ns = failing_epoll_wait_ns;
+    table->uring_setup = failing_uring_setup;
+    table->uring_enter = failing_uring_enter;
+    table->uring_register = failing_uring_register;
     return table;
 }
 

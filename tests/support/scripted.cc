@@ -208,6 +208,11 @@ static void *scripted_map_wipe_on_fork(size_t size) {
     return gives_memory(call::map_wipe_on_fork, make_pages, nullptr, size);
 }
 
+static void *scripted_map_shared(size_t size) { return gives_memory(call::map_shared, make_pages, nullptr, size); }
+static void *scripted_map_fd(int, size_t size, int64_t) {
+    return gives_memory(call::map_fd, make_pages, nullptr, (size + 4095) & ~static_cast<size_t>(4095));
+}
+
 static int64_t scripted_monotonic_ns() {
     queued *q = begin(call::monotonic_ns, -1);
     const int64_t now_ns = q != nullptr && q->result.value != 0 ? q->result.value : scripted_now_ns();
@@ -395,6 +400,26 @@ static ssize_t scripted_write(int fd, const void *from, size_t n) {
 }
 
 static int scripted_eventfd(unsigned value, int flags) { return gives_fd(call::eventfd, -1, 0, value, flags); }
+static int scripted_pipe_cloexec(int fds[2]) {
+    fds[0] = gives_fd(call::pipe_cloexec, -1, 0);
+    if (fds[0] < 0) return fds[0];
+    fds[1] = gives_fd(call::pipe_cloexec, -1, 0);
+    return 0;
+}
+static int scripted_poll_one(int fd, short events, int timeout_ms) {
+    return simple(call::poll_one, fd, events, timeout_ms);
+}
+static int scripted_uring_setup(unsigned entries, struct io_uring_params *) {
+    queued *q = begin(call::uring_setup, -1);
+    const int64_t value = q != nullptr ? q->result.value : -ENOSYS;
+    return static_cast<int>(end(call::uring_setup, -1, entries, 0, 0, q, value));
+}
+static int scripted_uring_enter(int fd, unsigned submit, unsigned wait, unsigned flags, const void *, size_t) {
+    return simple(call::uring_enter, fd, submit, wait, flags);
+}
+static int scripted_uring_register(int fd, unsigned what, void *, unsigned n) {
+    return simple(call::uring_register, fd, what, n);
+}
 static int scripted_epoll_create1(int flags) { return gives_fd(call::epoll_create1, -1, 0, flags); }
 static int scripted_epoll_ctl(int epfd, int what, int fd, struct epoll_event *event) {
     return simple(call::epoll_ctl, epfd, what, fd, event != nullptr ? event->events : 0);
@@ -429,6 +454,8 @@ const mio::sys *scripted_open(int64_t now_ns) {
     table->map = scripted_map;
     table->unmap = scripted_unmap;
     table->map_wipe_on_fork = scripted_map_wipe_on_fork;
+    table->map_shared = scripted_map_shared;
+    table->map_fd = scripted_map_fd;
     table->monotonic_ns = scripted_monotonic_ns;
     table->socket = scripted_socket;
     table->bind = scripted_bind;
@@ -450,9 +477,14 @@ const mio::sys *scripted_open(int64_t now_ns) {
     table->read = scripted_read;
     table->write = scripted_write;
     table->eventfd = scripted_eventfd;
+    table->pipe_cloexec = scripted_pipe_cloexec;
+    table->poll_one = scripted_poll_one;
     table->epoll_create1 = scripted_epoll_create1;
     table->epoll_ctl = scripted_epoll_ctl;
     table->epoll_wait_ns = scripted_epoll_wait_ns;
+    table->uring_setup = scripted_uring_setup;
+    table->uring_enter = scripted_uring_enter;
+    table->uring_register = scripted_uring_register;
     return table;
 }
 
