@@ -26,8 +26,6 @@
 
 #include <mio/error.h>
 
-#include <string.h>
-
 namespace mio {
 
 constexpr size_t RECEIVE_BUDGET = 16 << 10; // measured: 64 KiB made a 16 KiB echo 12 % slower
@@ -46,40 +44,17 @@ static uint32_t entry_interest(const entry *e, const channel *owner) {
 
 // --- the table ------------------------------------------------------------------------------------------------------
 
-// The entry of fd, or nullptr: no memory.
-static entry *entry_make(loop *l, readiness *r, uint32_t fd) {
-    const uint32_t chunk = fd >> CHUNK_SHIFT;
-    if (chunk >= r->chunk_capacity) {
-        uint32_t capacity = r->chunk_capacity == 0 ? 4 : r->chunk_capacity;
-        while (capacity <= chunk) capacity *= 2;
-        const size_t old_size = r->chunk_capacity * sizeof(entry *);
-        void *chunks = memory_resize(&l->mem, r->chunks, old_size, capacity * sizeof(entry *));
-        if (chunks == nullptr) return nullptr;
-        r->chunks = static_cast<entry **>(chunks);
-        memset(r->chunks + r->chunk_capacity, 0, capacity * sizeof(entry *) - old_size);
-        r->chunk_capacity = capacity;
-    }
-    if (r->chunks[chunk] == nullptr) {
-        void *entries = memory_alloc(&l->mem, CHUNK_ENTRIES * sizeof(entry));
-        if (entries == nullptr) return nullptr;
-        memset(entries, 0, CHUNK_ENTRIES * sizeof(entry));
-        r->chunks[chunk] = static_cast<entry *>(entries);
-    }
-    return readiness_entry(r, fd);
-}
-
 static entry *entry_find(readiness *r, const channel *c) {
     const uint32_t fd = static_cast<uint32_t>(c->fd);
-    const uint32_t chunk = fd >> CHUNK_SHIFT;
-    if (chunk >= r->chunk_capacity || r->chunks[chunk] == nullptr) return nullptr;
+    if (!fd_table_has(&r->entries, fd)) return nullptr;
     entry *e = readiness_entry(r, fd);
     return e->owner == c ? e : nullptr;
 }
 
 // Registers fd for owner; *out is its entry.
 static int entry_attach(loop *l, readiness *r, channel *owner, int fd, bool watch_out, entry **out) {
-    entry *e = entry_make(l, r, static_cast<uint32_t>(fd));
-    if (e == nullptr) return MIO_ENOMEM;
+    if (!fd_table_reach(l, &r->entries, static_cast<uint32_t>(fd), sizeof(entry))) return MIO_ENOMEM;
+    entry *e = readiness_entry(r, static_cast<uint32_t>(fd));
     // Two channels with one descriptor: it was adopted twice, or closed behind our back and handed out again.
     if (e->owner != nullptr) return MIO_EBUSY;
     mio_assert((e->tag & ENTRY_REGISTERED) == 0);
@@ -105,14 +80,6 @@ static int entry_mask(loop *l, readiness *r, entry *e, int fd, uint32_t masked) 
 
 // --- open, close ----------------------------------------------------------------------------------------------------
 
-static void readiness_release(loop *l, readiness *r) {
-    for (uint32_t i = 0; i < r->chunk_capacity; i++)
-        memory_release(&l->mem, r->chunks[i], CHUNK_ENTRIES * sizeof(entry));
-    memory_release(&l->mem, r->chunks, r->chunk_capacity * sizeof(entry *));
-    r->chunks = nullptr;
-    r->chunk_capacity = 0;
-}
-
 int readiness_open(loop *l, const poller *with) {
     readiness *r = readiness_of(l);
     mio_assert(r->with == nullptr); // zeroed
@@ -125,7 +92,7 @@ int readiness_open(loop *l, const poller *with) {
     error = l->box->wake_fd < 0 ? 0 : entry_attach(l, r, nullptr, l->box->wake_fd, false, &e);
     if (error < 0) {
         with->close(l);
-        readiness_release(l, r);
+        fd_table_release(l, &r->entries, sizeof(entry));
     }
     return error;
 }
@@ -134,7 +101,7 @@ void readiness_close(loop *l, bool in_child) {
     readiness *r = readiness_of(l);
     mio_assert(r->with != nullptr);
     if (!in_child) r->with->close(l);
-    readiness_release(l, r);
+    fd_table_release(l, &r->entries, sizeof(entry));
     r->with = nullptr;
 }
 

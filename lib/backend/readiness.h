@@ -8,6 +8,7 @@
 //   number carries an older generation and is dropped.
 #pragma once
 
+#include "backend/fd_table.h"
 #include "backend/perform.h"
 #include "core/backend.h"
 
@@ -37,9 +38,6 @@ struct entry {
 };
 static_assert(sizeof(entry) == 16, "entry");
 
-constexpr unsigned CHUNK_SHIFT = 8;
-constexpr unsigned CHUNK_ENTRIES = 1u << CHUNK_SHIFT;
-
 struct poller {
     int (*open)(loop *l);   // 0, or an error and nothing is left behind
     void (*close)(loop *l);
@@ -54,8 +52,7 @@ struct poller {
 // The state of a backend begins with this; the poller's own follows.
 struct readiness {
     const poller *with;
-    entry **chunks;
-    uint32_t chunk_capacity;
+    fd_table entries;
     size_t received;  // bytes of the pool taken in this poll
     entry anchor;     // anchor.next: the first on the ready list
     entry *last;      // the last on it; &anchor: empty
@@ -65,7 +62,7 @@ struct readiness {
 inline readiness *readiness_of(loop *l) { return static_cast<readiness *>(l->backend_state); }
 
 inline entry *readiness_entry(readiness *r, uint32_t fd) {
-    return &r->chunks[fd >> CHUNK_SHIFT][fd & (CHUNK_ENTRIES - 1)];
+    return fd_table_at<entry>(&r->entries, fd);
 }
 
 inline void readiness_list(readiness *r, entry *e, uint32_t fd) {

@@ -186,6 +186,14 @@ inline void pool_commit(loop *l, size_t n, block **from, uint32_t *offset) {
     region_hide(hot->owner.base + *offset + n, l->pool.block_size - *offset - n);
 }
 
+inline block *pool_cut(loop *l, unsigned number, uint32_t offset, size_t n) {
+    block *from = l->pool.lent[number];
+    mio_assert(from != nullptr && n != 0 && n <= l->pool.block_size - offset);
+    from->local++;
+    region_show(from->owner.base + offset, n);
+    return from;
+}
+
 inline bool pool_should_copy(const loop *l) { return __builtin_expect(l->pool.copying, 0); }
 inline bool pool_has_room(const loop *l) { return !l->pool.dry; }
 

@@ -32,6 +32,11 @@ static inline void gate_set(struct pool *p) {
     p->last_offset = shut ? -1 : static_cast<int64_t>(p->block_size - room_min(p));
 }
 
+// Only the kernel's reference is left of a lent block, here and elsewhere.
+static bool lent_is_whole(const block *b) {
+    return b->local == 1 && b->remote.load(std::memory_order_acquire) == 0;
+}
+
 static void held_add(struct pool *p, size_t bytes) {
     p->held_bytes += bytes;
     if (p->held_bytes >= p->max_bytes / 2) p->copying = true;
@@ -66,6 +71,7 @@ void pool_close(loop *l) {
     arena_collect(l->buffers); // what was released between runs is home before the hot block goes
     struct pool *p = &l->pool;
     if (p->hot == nullptr) return;
+    mio_assert(p->lent_count == 0);
     block *hot = p->hot;
     p->hot = nullptr; // slices of it that come home from now on give it back
     if (hot->offset == 0) arena_give_receive(l->buffers, hot);
@@ -83,6 +89,16 @@ static bool pool_run_dry(struct pool *p) {
     return false;
 }
 
+// A block nothing of which is alive, from the spares or fresh; nullptr: no memory.
+static block *block_take(loop *l) {
+    struct pool *p = &l->pool;
+    block *next = p->spare;
+    if (next == nullptr) return arena_take_receive(l->buffers, p->block_size);
+    p->spare = next->next;
+    p->spare_count--;
+    return next;
+}
+
 bool pool_refill(loop *l) {
     struct pool *p = &l->pool;
     mio_assert(p->hot != nullptr);
@@ -90,14 +106,8 @@ bool pool_refill(loop *l) {
     if (p->hot->offset <= p->last_offset) return true;
     if (p->last_offset < 0) return pool_run_dry(p);
 
-    block *next = p->spare;
-    if (next != nullptr) {
-        p->spare = next->next;
-        p->spare_count--;
-    } else {
-        next = arena_take_receive(l->buffers, p->block_size);
-        if (next == nullptr) return pool_run_dry(p);
-    }
+    block *next = block_take(l);
+    if (next == nullptr) return pool_run_dry(p);
     mio_assert(next->local == 0 && next->offset == 0);
     p->hot = next;
     if (++p->held_count > p->peak) p->peak = p->held_count;
@@ -149,7 +159,57 @@ void pool_copy_home(loop *l, block *b) {
 
 size_t pool_held_bytes(const loop *l) {
     const struct pool *p = &l->pool;
-    return p->held_bytes + (p->hot != nullptr && p->hot->offset != 0 ? p->block_size : 0);
+    size_t held = p->held_bytes + (p->hot != nullptr && p->hot->offset != 0 ? p->block_size : 0);
+    for (unsigned i = 0; p->lent_count != 0 && i < POOL_LENT_MAX; i++)
+        if (p->lent[i] != nullptr && !lent_is_whole(p->lent[i])) held += p->block_size;
+    return held;
+}
+
+// --- lent blocks ----------------------------------------------------------------------------------------------------
+
+bool pool_lend(loop *l, unsigned number) {
+    struct pool *p = &l->pool;
+    mio_assert(p->hot != nullptr && number < POOL_LENT_MAX && p->lent[number] == nullptr);
+    if (p->dry || p->held_bytes + (p->lent_count + 1) * p->block_size > p->max_bytes) return false;
+    block *b = block_take(l);
+    if (b == nullptr) return false;
+    mio_assert(b->local == 0 && b->offset == 0);
+    b->local = 1;
+    p->lent[number] = b;
+    p->lent_count++;
+    return true;
+}
+
+bool pool_lent_used(loop *l, unsigned number) {
+    struct pool *p = &l->pool;
+    block *b = p->lent[number];
+    mio_assert(b != nullptr && b->local != 0);
+    if (lent_is_whole(b)) {
+        region_hide(b->owner.base, p->block_size);
+        return true;
+    }
+    p->lent[number] = nullptr;
+    p->lent_count--;
+    if (++p->held_count > p->peak) p->peak = p->held_count;
+    held_add(p, p->block_size);
+    block_release(b); // the kernel's reference; what is left decides when it comes home
+    return false;
+}
+
+void pool_unlend(loop *l, unsigned number) {
+    if (!pool_lent_used(l, number)) return;
+    struct pool *p = &l->pool;
+    block *b = p->lent[number];
+    p->lent[number] = nullptr;
+    p->lent_count--;
+    b->local = 0;
+    if (p->spare_count < p->spare_limit) {
+        b->next = p->spare;
+        p->spare = b;
+        p->spare_count++;
+    } else {
+        arena_give_receive(l->buffers, b);
+    }
 }
 
 bool pool_copy(loop *l, mio_buf_t *slice) {

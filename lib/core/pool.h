@@ -15,6 +15,9 @@
 //   held >= max / 2    pool_should_copy: it is copied into memory of its own size, so that one byte that somebody keeps
 //                      no longer keeps a whole block. The copies count as held
 //   held >= max        dry: pool_reserve says false until held is an eighth below max
+//
+// A kernel that cuts by itself (a ring of buffers) is lent blocks; each has one reference that is the kernel's. When the
+// kernel is done with one it is lent again at once if nothing of it is alive; else it is held from then on, as above.
 #pragma once
 
 #include "core/arena.h"
@@ -26,6 +29,7 @@ struct loop;
 constexpr size_t POOL_ROOM_MIN = 4096;   // a hot block with less tail is replaced
 constexpr uint32_t POOL_SPARES_MIN = 4;  // kept whatever was needed of late
 constexpr uint32_t POOL_WINDOW = 256;    // "of late": this many blocks coming home
+constexpr unsigned POOL_LENT_MAX = 64;
 
 struct pool {
     block *hot;            // the one to cut from; nullptr only while the pool is closed
@@ -43,6 +47,8 @@ struct pool {
     bool copying;
     bool dry;
     uint64_t pauses;       // times it was dry
+    uint32_t lent_count;
+    block *lent[POOL_LENT_MAX]; // by the number that the backend gave; nullptr: none
 };
 
 // MIO_ENOMEM. Takes the first block at once, so that somebody always comes home to a pool that is dry.
@@ -71,6 +77,17 @@ size_t pool_held_bytes(const loop *l);       // held, copies, and the hot block 
 inline mio_buf_t pool_slice(block *from, uint32_t offset, size_t n) {
     return mio_buf_t{from->owner.base + offset, n, n, &from->owner};
 }
+
+// Lends a block under a number that is free. false: the program holds too much, or there is no memory: receive by
+// pool_reserve, which tells the two apart and lets streams starve until there is room.
+bool pool_lend(loop *l, unsigned number);
+// The kernel is done with it. true: nothing of it is alive, it stays lent, whole. false: the number is free.
+bool pool_lent_used(loop *l, unsigned number);
+// The kernel has let go of it (or is no more).
+void pool_unlend(loop *l, unsigned number);
+
+// n bytes at offset were received into a lent block: they are a slice now, with a reference.
+block *pool_cut(loop *l, unsigned number, uint32_t offset, size_t n); // inline in core/loop.h
 
 // Moves the bytes of a slice into memory of their own size and lets its receive block go; base changes, len stays.
 // For copy mode, and for what a write queue will hold for long. true: the buffer (of whatever kind) keeps no receive
