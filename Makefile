@@ -109,8 +109,11 @@ $(B)/$(soname) $(B)/libmio.so: $(shared_library)
 example_sources := $(sort $(wildcard $(srcdir)/examples/*.cc $(srcdir)/examples/*.c))
 examples := $(patsubst $(srcdir)/examples/%,$(B)/examples/%,$(basename $(example_sources)))
 load_sources := $(sort $(wildcard $(srcdir)/tools/load/*.cc))
+info_sources := $(sort $(wildcard $(srcdir)/tools/info/*.cc))
 bench_sources := $(sort $(wildcard $(srcdir)/tools/bench/*.cc))
 load := $(if $(load_sources),$(B)/bin/mio-load)
+info_tool := $(if $(info_sources),$(B)/bin/mio-info)
+installed_tools := $(strip $(load) $(info_tool))
 bench := $(if $(bench_sources),$(B)/bin/mio-bench)
 
 # Programs see what a user sees: the public headers and libmio.a. mio-bench measures the bare timing wheel as well.
@@ -121,8 +124,8 @@ link_program = $(CXX) $(CXXFLAGS) $(MIO_SANITIZE) $(LDFLAGS) -o $@ $(filter %.o 
 objects = $(patsubst $(srcdir)/%,$(B)/obj/%.o,$(basename $(1)))
 
 examples: $(examples)
-tools: $(load)
-programs: $(examples) $(load) $(bench)
+tools: $(installed_tools)
+programs: $(examples) $(installed_tools) $(bench)
 
 $(B)/obj/examples/%.o: $(srcdir)/examples/%.cc $(B)/flags
 	$(call say,CXX,$<)
@@ -147,6 +150,7 @@ $(B)/examples/%: $(B)/obj/examples/%.o $(static_library)
 	$(Q)$(link_program)
 
 $(B)/bin/mio-load: $(call objects,$(load_sources)) $(static_library)
+$(B)/bin/mio-info: $(call objects,$(info_sources)) $(static_library)
 $(B)/bin/mio-bench: $(call objects,$(bench_sources)) $(static_library)
 $(B)/bin/%:
 	$(call say,LINK,$@)
@@ -251,7 +255,7 @@ define test
 	$(srcdir)/tools/run-tests -l $(B)/log -t $(TEST_TIMEOUT) $(2)
 endef
 
-running_tests = $(api) $(unit) $(torture) $(examples) $(load) $(bench)
+running_tests = $(api) $(unit) $(torture) $(examples) $(installed_tools) $(bench)
 run_suites = $(suite_unit) $(call suite_api,$(BACKENDS)) $(call suite_torture,500,100,30) $(suite_examples)
 
 .PHONY: check check-tests check-unit check-api $(BACKENDS:%=check-%) check-abi check-examples check-includes check-configure check-readme torture
@@ -271,7 +275,7 @@ torture:
 check-abi:
 	$(call test,$(odr_built),$(suite_abi))
 check-examples:
-	$(call test,$(examples) $(load),$(suite_examples))
+	$(call test,$(examples) $(installed_tools),$(suite_examples))
 check-includes:
 	$(call test,,$(suite_includes))
 check-configure:
@@ -317,12 +321,12 @@ installed_files = \
 	$(public_headers:include/%=$(includedir)/%) \
 	$(libdir)/libmio.a $(libdir)/libmio.so $(libdir)/$(soname) $(libdir)/libmio.so.$(PACKAGE_VERSION) \
 	$(pkgconfigdir)/libmio.pc $(cmakedir)/libmio-config.cmake $(cmakedir)/libmio-config-version.cmake \
-	$(load:$(B)/bin/%=$(bindir)/%)
+	$(installed_tools:$(B)/bin/%=$(bindir)/%)
 
 # The list of directories is kept relative to nothing: DESTDIR is part of every line.
 .PHONY: install uninstall installcheck
 install: lib tools
-	@$(make_directories) $(addprefix $(DESTDIR),$(includedir)/mio $(pkgconfigdir) $(cmakedir) $(if $(load),$(bindir)))
+	@$(make_directories) $(addprefix $(DESTDIR),$(includedir)/mio $(pkgconfigdir) $(cmakedir) $(if $(installed_tools),$(bindir)))
 	@$(INSTALL) -m 644 $(addprefix $(srcdir)/,$(filter-out include/mio/%,$(public_headers))) $(DESTDIR)$(includedir)
 	@$(INSTALL) -m 644 $(addprefix $(srcdir)/,$(filter include/mio/%,$(public_headers))) $(DESTDIR)$(includedir)/mio
 	@$(INSTALL) -m 644 $(static_library) $(DESTDIR)$(libdir)
@@ -334,7 +338,7 @@ install: lib tools
 	@$(fill_in) $(srcdir)/tools/build-aux/libmio-config-version.cmake.in >$(B)/libmio-config-version.cmake
 	@$(INSTALL) -m 644 $(B)/libmio.pc $(DESTDIR)$(pkgconfigdir)
 	@$(INSTALL) -m 644 $(B)/libmio-config.cmake $(B)/libmio-config-version.cmake $(DESTDIR)$(cmakedir)
-	$(if $(load),@$(INSTALL) -m 755 $(load) $(DESTDIR)$(bindir))
+	$(if $(installed_tools),@$(INSTALL) -m 755 $(installed_tools) $(DESTDIR)$(bindir))
 	$(if $(DESTDIR),,@-if [ "$$(id -u)" = 0 ]; then ldconfig 2>/dev/null || true; fi)
 	@echo "installed libmio $(PACKAGE_VERSION) in $(DESTDIR)$(prefix)"
 
@@ -382,7 +386,7 @@ distclean: clean
 	@if [ '$(srcdir)' != . ] && grep -q 'written by configure' Makefile; then rm -f Makefile; fi
 
 help:
-	@echo 'make                  the library and mio-load'
+	@echo 'make                  the library, mio-load and mio-info'
 	@echo 'make check            set everything up, build, run every test'
 	@echo 'make demo             set everything up, build, put the echo server under load'
 	@echo 'make check-PART       PART: api $(BACKENDS) unit abi examples includes configure readme,'
@@ -396,5 +400,5 @@ help:
 	@echo 'V=1 shows the commands; ./configure --help lists the options'
 
 -include $(patsubst %.o,%.d,$(lib_objects) $(odr_objects) \
-	$(call objects,$(example_sources) $(load_sources) $(bench_sources) $(api_sources) $(unit_sources) $(support_sources) \
-	$(torture_sources)))
+	$(call objects,$(example_sources) $(load_sources) $(info_sources) $(bench_sources) $(api_sources) $(unit_sources) \
+	$(support_sources) $(torture_sources)))
