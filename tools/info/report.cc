@@ -1,5 +1,5 @@
-// See report.h. Texts come from the library, the kernel and the environment: nothing in them may break a line, a
-// terminal or the JSON.
+// See report.h. What the environment says is anybody's: it is quoted, so that it breaks no line and no terminal. In the
+// JSON every text is.
 #include "info/report.h"
 
 #include <cerrno>
@@ -122,7 +122,8 @@ static void print_backends(const facts *f) {
     for (const feature &each : f->features) {
         if (of == nullptr || *of != each.backend) printf("\nfeatures of %s\n", each.backend.c_str());
         of = &each.backend;
-        line(("  " + each.name).c_str(), verdict(each.verdict, each.reason));
+        const bool masked = each.verdict == MIO_ECANCELED && each.reason.empty();
+        line(("  " + each.name).c_str(), verdict(each.verdict, masked ? "left out by MIO_URING_MASK" : each.reason));
     }
     if (f->features.empty()) printf("\nfeatures of backends: none is reported\n");
 }
