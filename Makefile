@@ -69,6 +69,9 @@ $(B)/flags: ;
 # ---------------------------------------------------------------------------------------------------- library
 
 lib_sources := $(patsubst $(srcdir)/%,%,$(sort $(wildcard $(srcdir)/lib/*/*.cc)))
+ifeq ($(libmio_HAVE_URING),0)
+lib_sources := $(filter-out lib/backend/uring%,$(lib_sources))
+endif
 lib_objects := $(lib_sources:%.cc=$(B)/obj/%.o)
 public_headers := $(patsubst $(srcdir)/%,%,$(sort $(wildcard $(srcdir)/include/*.h $(srcdir)/include/mio/*.h)))
 
@@ -159,7 +162,7 @@ $(B)/bin/%:
 
 # ------------------------------------------------------------------------------------------------------ tests
 
-BACKENDS := epoll sim
+BACKENDS := $(if $(filter 1,$(libmio_HAVE_URING)),io_uring) epoll sim
 
 # Seconds that one suite may take.
 TEST_TIMEOUT = $(if $(MIO_SANITIZE),900,300)

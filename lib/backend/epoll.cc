@@ -11,6 +11,7 @@
 #include "backend/epoll.h"
 
 #include "backend/readiness.h"
+#include "backend/wake.h"
 
 #include <mio/error.h>
 
@@ -94,8 +95,8 @@ const backend backend_epoll = {
     readiness_cancel,
     readiness_poll,
     readiness_forget,
-    readiness_wake,
-    readiness_now,
+    wake_eventfd,
+    wake_clock,
 };
 
 }

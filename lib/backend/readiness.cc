@@ -268,7 +268,7 @@ int readiness_poll(loop *l, int64_t timeout_ns) {
     return 0;
 }
 
-// --- forget, wake, now ----------------------------------------------------------------------------------------------
+// --- forget ---------------------------------------------------------------------------------------------------------
 
 void readiness_forget(loop *l, channel *c) {
     mio_assert(c->in.state != request_state::started && c->out.state != request_state::started);
@@ -281,16 +281,5 @@ void readiness_forget(loop *l, channel *c) {
     e->owner = nullptr;
     e->tag = ((e->tag & ~(ENTRY_GENERATION - 1)) + ENTRY_GENERATION) | (e->tag & ENTRY_LISTED);
 }
-
-void readiness_wake(remote *r) {
-    const uint64_t one = 1;
-    // -EAGAIN: the counter is at its end, so a wake is on its way.
-    ssize_t written;
-    do written = r->calls->write(r->wake_fd, &one, sizeof one);
-    while (written == -EINTR);
-    mio_assert(written == static_cast<ssize_t>(sizeof one) || written == -EAGAIN);
-}
-
-int64_t readiness_now(loop *l) { return l->calls->monotonic_ns(); }
 
 }

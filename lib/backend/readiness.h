@@ -87,7 +87,5 @@ void readiness_submit(loop *l, request *carrier);
 void readiness_cancel(loop *l, request *carrier);
 int readiness_poll(loop *l, int64_t timeout_ns);
 void readiness_forget(loop *l, channel *c);
-void readiness_wake(remote *r);
-int64_t readiness_now(loop *l);
 
 }

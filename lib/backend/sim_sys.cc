@@ -299,6 +299,8 @@ static int sim_sys_uring_setup(unsigned, struct io_uring_params *) { return -ENO
 static int sim_sys_uring_enter(int, unsigned, unsigned, unsigned, const void *, size_t) { return -ENOSYS; }
 static int sim_sys_uring_register(int, unsigned, void *, unsigned) { return -ENOSYS; }
 
+static int sim_sys_socketpair(int, int, int, int *) { return -ENOSYS; }
+
 const sys sys_sim = {
     sim_alloc,
     sim_resize,
@@ -310,6 +312,7 @@ const sys sys_sim = {
     sim_map_fd,
     sim_monotonic_ns,
     sim_sys_socket,
+    sim_sys_socketpair,
     sim_sys_bind,
     sim_sys_listen,
     sim_sys_connect,

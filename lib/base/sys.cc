@@ -79,6 +79,9 @@ static int64_t sys_monotonic_ns() {
 }
 
 static int sys_socket(int domain, int type, int protocol) { return negated(::socket(domain, type, protocol)); }
+static int sys_socketpair(int domain, int type, int protocol, int fds[2]) {
+    return negated(::socketpair(domain, type, protocol, fds));
+}
 static int sys_bind(int fd, const struct sockaddr *addr, socklen_t len) { return negated(::bind(fd, addr, len)); }
 static int sys_listen(int fd, int backlog) { return negated(::listen(fd, backlog)); }
 static int sys_connect(int fd, const struct sockaddr *addr, socklen_t len) {
@@ -192,6 +195,7 @@ const sys sys_real = {
     sys_map_fd,
     sys_monotonic_ns,
     sys_socket,
+    sys_socketpair,
     sys_bind,
     sys_listen,
     sys_connect,

@@ -34,6 +34,7 @@ struct sys {
     int64_t (*monotonic_ns)(); // CLOCK_MONOTONIC
 
     int (*socket)(int domain, int type, int protocol);
+    int (*socketpair)(int domain, int type, int protocol, int fds[2]);
     int (*bind)(int fd, const struct sockaddr *addr, socklen_t len);
     int (*listen)(int fd, int backlog);
     int (*connect)(int fd, const struct sockaddr *addr, socklen_t len);

@@ -3,7 +3,8 @@
 //
 //   options.backend   a name: that one or MIO_ENOTSUP, never silently another.
 //   AUTO              options.sim: the simulated world. Else MIO_BACKEND, if the program has no more rights than its
-//                     user (secure_getenv). Else the world that is the thread's current one. Else the first candidate.
+//                     user (secure_getenv). Else the world that is the thread's current one. Else the first candidate
+//                     that opens: only here another one is taken when one does not work.
 //
 // It must not know what a backend does; that it works is found out by opening it.
 
@@ -12,6 +13,10 @@
 #include "backend/sim.h"
 #ifdef __linux__
 #include "backend/epoll.h"
+#if MIO_HAVE_URING
+#include "backend/uring.h"
+#include "backend/uring_features.h"
+#endif
 #endif
 
 #include <mio/backend.h>
@@ -25,6 +30,9 @@ namespace mio {
 // In AUTO's order; the simulated world is nobody's second choice, so it comes last.
 static const backend *const candidates[] = {
 #ifdef __linux__
+#if MIO_HAVE_URING
+    &backend_uring,
+#endif
     &backend_epoll,
 #endif
     &backend_sim,
@@ -81,8 +89,7 @@ static int open_error(const backend *with, int error) {
     return MIO_ENOTSUP;
 }
 
-int backend_open(loop *l) {
-    mio_assert(l->with != nullptr && l->backend_state == nullptr);
+static int backend_open_one(loop *l) {
     l->backend_state = memory_alloc(&l->mem, l->with->size);
     if (l->backend_state == nullptr) return MIO_ENOMEM;
     memset(l->backend_state, 0, l->with->size);
@@ -91,6 +98,28 @@ int backend_open(loop *l) {
     memory_release(&l->mem, l->backend_state, l->with->size);
     l->backend_state = nullptr;
     return open_error(l->with, error);
+}
+
+// Nobody named one: what does not open is followed by the next.
+static const backend *backend_next(const loop *l) {
+    if (l->options.backend != MIO_BACKEND_AUTO || l->world != nullptr || environment_name() != nullptr) return nullptr;
+    size_t i = 0;
+    while (candidates[i] != l->with) i++;
+    const backend *next = candidates[i + 1]; // there is one: a world's is the last, and it is not open here
+    return next == &backend_sim ? nullptr : next;
+}
+
+int backend_open(loop *l) {
+    mio_assert(l->with != nullptr && l->backend_state == nullptr);
+    for (;;) {
+        l->box->with = l->with;
+        const int error = backend_open_one(l);
+        const backend *next = error < 0 ? backend_next(l) : nullptr;
+        if (next == nullptr) return error;
+        loop_log(l, MIO_LOG_INFO, "%s does not work here (%s): %s is tried", l->with->name, mio_error_name(error),
+                 next->name);
+        l->with = next;
+    }
 }
 
 void backend_close(loop *l, bool in_child) {
@@ -114,15 +143,38 @@ static int backend_try(const backend *with) {
     return mio_loop_destroy(loop_public(l), 0);
 }
 
+#if MIO_HAVE_URING
+// The kernel's own word on rings, where it has none for us. Else the verdict on the loop.
+static int ring_refusal(const backend *with, int verdict) {
+    if (with != &backend_uring || verdict == 0) return verdict;
+    const int refused = uring_features_known()->verdict;
+    return refused < 0 ? refused : verdict;
+}
+#else
+static int ring_refusal(const backend *, int verdict) { return verdict; }
+#endif
+
 static const char *reason_of(const backend *with, int verdict) {
     if (verdict == 0) return "works";
     if (with == &backend_sim) return "no simulated world is current on this thread";
+    const int refused = ring_refusal(with, verdict);
+    if (refused != verdict && refused == MIO_ENOSYS) return "this kernel has no io_uring, or a sandbox hides it";
+    if (refused != verdict && (refused == MIO_EPERM || refused == MIO_EACCES))
+        return "io_uring is forbidden to this process, by the system's administrator or by a sandbox";
+    if (refused == MIO_ENOMEM && with->kind == MIO_BACKEND_IO_URING) return "no memory may be locked for a ring";
     return verdict == MIO_ENOTSUP ? "the kernel, or a sandbox around this process, refuses it" : mio_error_text(verdict);
 }
 
 static const char *remedy_of(const backend *with, int verdict) {
     if (verdict == 0) return "";
     if (with == &backend_sim) return "for tests: mio_sim_create";
+    const int refused = ring_refusal(with, verdict);
+    if (refused != verdict && refused == MIO_ENOSYS) return "Linux 5.13 or later, built with CONFIG_IO_URING";
+    if (refused != verdict && (refused == MIO_EPERM || refused == MIO_EACCES))
+        return "sysctl kernel.io_uring_disabled=0 (or 1 and this process in kernel.io_uring_group), and a seccomp "
+               "profile that allows io_uring_setup, io_uring_enter, io_uring_register";
+    if (refused == MIO_ENOMEM && with->kind == MIO_BACKEND_IO_URING)
+        return "raise the limit of locked memory (ulimit -l), or free some";
     if (verdict == MIO_EMFILE) return "raise the limit of open files of this process (ulimit -n), or close some";
     if (verdict == MIO_ENFILE) return "raise the limit of open files of this system (sysctl fs.file-max)";
     if (verdict == MIO_ENOMEM) return "free some memory";
@@ -142,4 +194,23 @@ int mio_backend_report(mio_backend_report_cb cb, void *arg) {
     return 0;
 }
 
-int mio_backend_features(mio_backend_feature_cb cb, void *) { return cb == nullptr ? static_cast<int>(MIO_EINVAL) : 0; }
+int mio_backend_features(mio_backend_feature_cb cb, [[maybe_unused]] void *arg) {
+    if (cb == nullptr) return MIO_EINVAL;
+#if MIO_HAVE_URING
+    const uring_features *known = uring_features_known();
+    for (unsigned i = 0; i < uring_feature_count; i++) {
+        const uring_feature_name &one = uring_feature_names[i];
+        int verdict = 0;
+        const char *reason = "works";
+        if ((known->works & one.feature) == 0) {
+            verdict = MIO_ENOTSUP;
+            reason = known->verdict < 0 ? "there is no ring" : one.failed;
+        } else if ((known->masked & one.feature) != 0) {
+            verdict = MIO_ECANCELED;
+            reason = "left out by MIO_URING_MASK";
+        }
+        cb(backend_uring.name, one.name, verdict, reason, arg);
+    }
+#endif
+    return 0;
+}

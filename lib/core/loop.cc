@@ -53,6 +53,8 @@ static int options_complete(mio_loop_options_t *o) {
     if (o->write_high == 0) o->write_high = 64 << 10;
     if (o->write_low == 0) o->write_low = o->write_high < (64 << 10) ? o->write_high / 4 : 16 << 10;
     if (o->write_low > o->write_high) return MIO_EINVAL;
+    if (o->spin_ns < 0 || o->spin_ns > MIO_SECOND) return MIO_EINVAL;
+    if ((o->uring_without & ~MIO_URING_ALL) != 0) return MIO_EINVAL;
     if (o->write_queue_max == 0) o->write_queue_max = 16 << 20;
     return 0;
 }
@@ -133,7 +135,6 @@ static int loop_fill(loop *l, const struct sys *calls) {
 
     l->box = remote_open(l->calls, l->with->calls == nullptr, &error);
     if (l->box == nullptr) return error;
-    l->box->with = l->with;
     l->box->world = l->world;
     l->fork_page = l->box->fork_page;
 

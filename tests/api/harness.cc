@@ -1,6 +1,6 @@
 // The run: command line, one process per test, what must be true after each, and the closing line.
 //
-//   api --backend=epoll|sim [--seed=N] [--seeds=N] [--filter=TEXT] [--no-fork] [--list]
+//   api --backend=io_uring|epoll|sim [--sqpoll] [--seed=N] [--seeds=N] [--filter=TEXT] [--no-fork] [--list]
 //
 // With --seeds every test runs in that many worlds, one after the other in one process; worlds of an even seed also
 // make reads and writes short. Skips, failing seeds and reasons come back from the test's process in a shared page.
@@ -32,6 +32,8 @@ static test_case *tests;
 static int test_count;
 static report *reports;
 static bool simulated;
+static const char *backend_under_test = "epoll";
+static bool sqpoll;
 static uint64_t seed_first = 1, seed_count = 1, seed_now = 1;
 static int current_test;
 static bool over;
@@ -47,6 +49,8 @@ int test_register(test_case *test) {
 }
 
 bool on_sim() { return simulated; }
+bool on_sqpoll() { return sqpoll; }
+const char *backend_name() { return backend_under_test; }
 uint64_t seed() { return seed_now; }
 bool is_over() { return over; }
 int scaled(int count) { return seed_now == seed_first ? count : count / 100; }
@@ -127,6 +131,8 @@ mio_allocator_t counting_allocator(counting *count) {
 mio_loop_options_t loop_options() {
     mio_loop_options_t options = MIO_LOOP_OPTIONS_INIT;
     options.backend = simulated ? MIO_BACKEND_SIM : MIO_BACKEND_EPOLL;
+    if (strcmp(backend_under_test, "io_uring") == 0) options.backend = MIO_BACKEND_IO_URING;
+    if (sqpoll) options.uring_sqpoll_ms = 10;
     options.sim = world();
     return options;
 }
@@ -251,7 +257,7 @@ static const char *group_of(const test_case *test) {
 }
 
 static int usage() {
-    fprintf(stderr, "usage: api --backend=epoll|sim [--seed=N] [--seeds=N] [--filter=TEXT] [--no-fork] [--list]\n");
+    fprintf(stderr, "usage: api --backend=io_uring|epoll|sim [--sqpoll] [--seed=N] [--seeds=N] [--filter=TEXT] [--no-fork] [--list]\n");
     return 2;
 }
 
@@ -273,19 +279,20 @@ static int probe_environment() {
 
 static int main_run(int argc, char **argv) {
     if (argc == 2 && strcmp(argv[1], "--probe-environment") == 0) return probe_environment();
-    const char *backend = "epoll", *filter = "";
+    const char *&backend = backend_under_test, *filter = "";
     bool forked = true, listed = false;
     for (int i = 1; i < argc; i++) {
         if (strncmp(argv[i], "--backend=", 10) == 0) backend = argv[i] + 10;
         else if (strncmp(argv[i], "--seed=", 7) == 0) seed_first = strtoull(argv[i] + 7, nullptr, 10);
         else if (strncmp(argv[i], "--seeds=", 8) == 0) seed_count = strtoull(argv[i] + 8, nullptr, 10);
         else if (strncmp(argv[i], "--filter=", 9) == 0) filter = argv[i] + 9;
+        else if (strcmp(argv[i], "--sqpoll") == 0) sqpoll = true;
         else if (strcmp(argv[i], "--no-fork") == 0) forked = false;
         else if (strcmp(argv[i], "--list") == 0) listed = true;
         else return usage();
     }
     simulated = strcmp(backend, "sim") == 0;
-    if (!simulated && strcmp(backend, "epoll") != 0) return usage();
+    if (!simulated && strcmp(backend, "epoll") != 0 && strcmp(backend, "io_uring") != 0) return usage();
     if (!simulated) seed_count = 1;
     if (test_count > TESTS_MAX) return usage();
 

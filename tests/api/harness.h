@@ -56,6 +56,8 @@ void skip(const char *reason);
 // --- the backend under test -----------------------------------------------------------------------------------------
 
 bool on_sim();
+const char *backend_name(); // as MIO_BACKEND spells it
+bool on_sqpoll();      // the ring with a kernel thread that submits
 bool seeded_faults();  // this run of the world has short reads and writes
 mio_sim_t *world();    // of this test, made at first use; nullptr unless on_sim()
 uint64_t seed();

@@ -254,7 +254,8 @@ TEST(without_descriptors_accept_backs_off_and_recovers) {
     const int accepted = state.accepted;
     const int64_t cpu = cpu_ns();
     run_for(loop, MIO_SECOND);
-    ck_assert_int_lt(cpu_ns() - cpu, MIO_SECOND / 20); // below 5 %
+    if (!on_sqpoll()) // its thread looks before it sleeps
+        ck_assert_int_lt(cpu_ns() - cpu, MIO_SECOND / 20); // below 5 %
     assert_is(state.accepted, accepted);
     ck_assert_int_le(state.reports, 20);
     ck_assert_uint_ge(metrics(loop).accept_errors, 1);

@@ -40,7 +40,7 @@ TEST(create_reads_options_of_any_size) {
     options.completions = 0;
     options.buffer_block = 7;
     assert_is(mio_loop_create(&loop, &options), 0);
-    ck_assert_str_eq(mio_loop_backend(loop), on_sim() ? "sim" : "epoll");
+    ck_assert_str_eq(mio_loop_backend(loop), backend_name());
     assert_is(mio_loop_destroy(loop, 0), 0);
 }
 

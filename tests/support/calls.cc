@@ -7,7 +7,7 @@ namespace test {
 const char *call_name(call which) {
     static const char *const names[CALLS] = {
         "alloc",         "resize",       "release",         "map",           "unmap",       "map_wipe_on_fork",
-        "map_shared",    "map_fd",       "monotonic_ns",    "socket",        "bind",        "listen",
+        "map_shared",    "map_fd",       "monotonic_ns",    "socket",        "socketpair", "bind",        "listen",
         "connect",       "accept4",      "shutdown",        "close",         "getsockname", "getpeername",
         "getsockopt",    "setsockopt",   "dup_cloexec",     "set_nonblocking", "recv",      "recvmsg",
         "send",          "sendmsg",      "read",            "write",         "eventfd",     "pipe_cloexec",
@@ -38,6 +38,7 @@ int call_usual_error(call which) {
     case call::uring_register:
     case call::epoll_ctl: return ENOMEM;
     case call::socket:
+    case call::socketpair:
     case call::accept4:
     case call::dup_cloexec:
     case call::eventfd:

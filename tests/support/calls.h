@@ -18,6 +18,7 @@ enum class call : uint8_t {
     map_fd,
     monotonic_ns,
     socket,
+    socketpair,
     bind,
     listen,
     connect,

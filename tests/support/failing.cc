@@ -111,6 +111,7 @@ static int failing_close_fd(int fd) {
     }
 
 FAILING(int, socket, (int domain, int type, int protocol), (domain, type, protocol))
+FAILING(int, socketpair, (int domain, int type, int protocol, int fds[2]), (domain, type, protocol, fds))
 FAILING(int, bind, (int fd, const struct sockaddr *addr, socklen_t len), (fd, addr, len))
 FAILING(int, listen, (int fd, int backlog), (fd, backlog))
 FAILING(int, connect, (int fd, const struct sockaddr *addr, socklen_t len), (fd, addr, len))
@@ -157,6 +158,7 @@ const mio::sys *failing_open(const mio::sys *base) {
     table->map_fd = failing_map_fd;
     table->monotonic_ns = failing_monotonic_ns;
     table->socket = failing_socket;
+    table->socketpair = failing_socketpair;
     table->bind = failing_bind;
     table->listen = failing_listen;
     table->connect = failing_connect;

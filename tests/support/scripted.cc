@@ -224,6 +224,12 @@ static int64_t scripted_monotonic_ns() {
 static int scripted_socket(int domain, int type, int protocol) {
     return gives_fd(call::socket, -1, 0, domain, type, protocol);
 }
+static int scripted_socketpair(int domain, int type, int protocol, int fds[2]) {
+    fds[0] = gives_fd(call::socketpair, -1, 0, domain, type, protocol);
+    if (fds[0] < 0) return fds[0];
+    fds[1] = gives_fd(call::socketpair, -1, 0, domain, type, protocol);
+    return 0;
+}
 static int scripted_bind(int fd, const struct sockaddr *addr, socklen_t len) {
     return simple(call::bind, fd, addr->sa_family, len);
 }
@@ -458,6 +464,7 @@ const mio::sys *scripted_open(int64_t now_ns) {
     table->map_fd = scripted_map_fd;
     table->monotonic_ns = scripted_monotonic_ns;
     table->socket = scripted_socket;
+    table->socketpair = scripted_socketpair;
     table->bind = scripted_bind;
     table->listen = scripted_listen;
     table->connect = scripted_connect;

@@ -1,6 +1,6 @@
 // One seed from its world to its end, and the command line.
 //
-//   torture [--backend=sim|epoll] [--seeds=FIRST[:COUNT]] [--oom] [--verbose]
+//   torture [--backend=sim|epoll|io_uring] [--seeds=FIRST[:COUNT]] [--oom] [--verbose]
 //
 // Seeds run in processes of a hundred, so that one that ends by a panic or takes too long costs no other. A failure
 // says the seed and how to run it again. The last line is "torture[BACKEND]: N passed, N failed, N skipped". On epoll
@@ -19,6 +19,7 @@ constexpr unsigned SEED_LIMIT_S = 60;
 constexpr uint64_t SEEDS_A_PROCESS = 100;
 
 static bool simulated = true, without_memory;
+static const char *backend_name = "sim";
 
 // --- its world ------------------------------------------------------------------------------------------------------
 
@@ -39,7 +40,7 @@ static void world_open() {
 static void loop_open(mio_loop_t **loop) {
     mio_loop_options_t options = MIO_LOOP_OPTIONS_INIT;
     options.sim = now.world;
-    if (!now.sim) options.backend = MIO_BACKEND_EPOLL;
+    if (!now.sim) options.backend = strcmp(backend_name, "epoll") == 0 ? MIO_BACKEND_EPOLL : MIO_BACKEND_IO_URING;
     if (chance(40)) {
         options.buffer_block = 4096;
         options.buffer_max_bytes = 8192 + 4096 * below(3u);
@@ -262,7 +263,7 @@ static uint64_t seeds_run(progress *shared, uint64_t end, const char *program) {
         const bool at_end = shared->next == last; // all passed, and the process had something to say about it
         const uint64_t from = at_end ? first : shared->next, n = at_end ? last - first : 1;
         printf("FAIL seed %llu: %s; again: %s --backend=%s%s --seeds=%llu:%llu --verbose\n",
-               static_cast<unsigned long long>(from), why, program, simulated ? "sim" : "epoll",
+               static_cast<unsigned long long>(from), why, program, backend_name,
                without_memory ? " --oom" : "", static_cast<unsigned long long>(from),
                static_cast<unsigned long long>(n));
         if (!at_end) shared->next++;
@@ -271,7 +272,7 @@ static uint64_t seeds_run(progress *shared, uint64_t end, const char *program) {
 }
 
 static int usage() {
-    fprintf(stderr, "usage: torture [--backend=sim|epoll] [--seeds=FIRST[:COUNT]] [--oom] [--verbose]\n");
+    fprintf(stderr, "usage: torture [--backend=sim|epoll|io_uring] [--seeds=FIRST[:COUNT]] [--oom] [--verbose]\n");
     return 2;
 }
 
@@ -283,8 +284,11 @@ static int main_run(int argc, char **argv) {
             first = strtoull(argv[i] + 8, &rest, 10);
             count = *rest == ':' ? strtoull(rest + 1, &rest, 10) : 1;
             if (*rest != '\0') return usage();
-        } else if (strcmp(argv[i], "--backend=sim") == 0) simulated = true;
-        else if (strcmp(argv[i], "--backend=epoll") == 0) simulated = false;
+        } else if (strncmp(argv[i], "--backend=", 10) == 0) {
+            backend_name = argv[i] + 10;
+            simulated = strcmp(backend_name, "sim") == 0;
+            if (!simulated && strcmp(backend_name, "epoll") != 0 && strcmp(backend_name, "io_uring") != 0) return usage();
+        }
         else if (strcmp(argv[i], "--oom") == 0) without_memory = true;
         else if (strcmp(argv[i], "--verbose") == 0) verbose = true;
         else return usage();
@@ -295,7 +299,7 @@ static int main_run(int argc, char **argv) {
     auto *shared = static_cast<progress *>(page);
     shared->next = first;
     const uint64_t failed = seeds_run(shared, first + count, argv[0]);
-    printf("torture[%s]: %llu passed, %llu failed, 0 skipped\n", without_memory ? "oom" : simulated ? "sim" : "epoll",
+    printf("torture[%s]: %llu passed, %llu failed, 0 skipped\n", without_memory ? "oom" : backend_name,
            static_cast<unsigned long long>(count - failed),
            static_cast<unsigned long long>(failed));
     return failed == 0 ? 0 : 1;

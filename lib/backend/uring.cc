@@ -1,0 +1,257 @@
+// io_uring: when the ring is made, and the one poll that builds, enters and reaps.
+//
+//   poll:  what an earlier poll left in the queue -> buffers back to the kernel -> build from the list -> one enter ->
+//          what became of the silent sends -> completions
+//
+// The enter waits only when nothing is built that is silent about its success (that posts nothing to wait for), nothing
+// is left on the list, and nothing was found already. One send and nothing else is made by a call of its own, and that
+// poll does without an enter; but not two polls in a row, or a stream that chains its writes would keep the rest out.
+//
+// What the kernel does that one must know (numbers of FIELD-NOTES are in the docs):
+//   1. It pins the file: no FIN goes out on close(2) while anything of it is in the ring. Core closes after the last
+//      completion.
+//   2. A full completion queue keeps completions back and sets a flag; only an enter with GETEVENTS, after reaping,
+//      brings them out. A failed send may be among them (uring_decide).
+//   3. What enter returns says how many it took only when nothing else went wrong: the head of the queue is looked at.
+//   4. Multishot accept ends with EMFILE and does not come back by itself; who started it rests and starts again.
+//   5. A multishot poll of an eventfd tells of every write, also while the counter is not 0: it is never read.
+//   6. DEFER_TASKRUN: completions appear only inside an enter of the ring's thread; its other calls are never
+//      interrupted.
+
+#include "backend/uring.h"
+
+#include "backend/uring_features.h"
+#include "backend/wake.h"
+
+#include <mio/error.h>
+
+#include <errno.h>
+
+namespace mio {
+
+constexpr unsigned SUBMISSIONS = 256;
+constexpr int64_t BREATHER_NS = 1000000; // when the kernel has no memory for requests
+
+// ------------------------------------------------------------------------------------------------ open and close
+
+// A pipe of which the ring holds the writing end.
+static int tomb_open(loop *l, uring_state *u) {
+    int ends[2];
+    int error = l->calls->pipe_cloexec(ends);
+    if (error < 0) return error;
+    error = l->calls->uring_register(u->ring.fd, IORING_REGISTER_FILES, &ends[1], 1);
+    l->calls->close(ends[1]);
+    if (error < 0) {
+        l->calls->close(ends[0]);
+        return error;
+    }
+    u->tomb = ends[0];
+    return 0;
+}
+
+int uring_state_open(loop *l, uring_state *u) {
+    const uring_features *known = uring_features_known();
+    struct io_uring_params params = {};
+    params.flags = (u->features & MIO_URING_DEFER) != 0 ? known->setup : known->setup_plain;
+    if (l->options.uring_sqpoll_ms != 0) {
+        params.flags = IORING_SETUP_SQPOLL;
+        params.sq_thread_idle = l->options.uring_sqpoll_ms;
+    }
+    params.flags |= IORING_SETUP_R_DISABLED | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
+    params.cq_entries = l->done_capacity;
+    const unsigned submissions = l->done_capacity < SUBMISSIONS ? l->done_capacity : SUBMISSIONS;
+    int error = uring_ring_open(&u->ring, l->calls, submissions, &params);
+    if (error < 0) return error;
+    error = tomb_open(l, u);
+    if (error < 0) uring_ring_close(&u->ring, false);
+    return error;
+}
+
+static int uring_open(loop *l) {
+    uring_state *u = uring_of(l);
+    u->ring.fd = -1;
+    u->tomb = -1;
+    u->last = &u->anchor;
+    const uring_features *known = uring_features_known();
+    if (known->verdict < 0) return known->verdict;
+    u->features = known->works & ~known->masked & ~l->options.uring_without;
+    // A kernel thread takes entries when it gets to them: nothing that refers to a caller's memory may be among them.
+    if (l->options.uring_sqpoll_ms != 0) u->features &= ~(MIO_URING_DEFER | MIO_URING_SEND | MIO_URING_ZEROCOPY);
+    // What is begun must be cancelled some day.
+    if ((u->features & MIO_URING_CANCEL) == 0) u->features &= MIO_URING_DEFER | MIO_URING_SEND;
+    return uring_state_open(l, u);
+}
+
+static void uring_close(loop *l, bool in_child) {
+    uring_state *u = uring_of(l);
+    uring_buffers_close(l, &u->buffers);
+    uring_ring_close(&u->ring, in_child);
+    if (u->tomb >= 0 && !in_child) l->calls->close(u->tomb);
+    fd_table_release(l, &u->entries, sizeof(uring_entry));
+}
+
+// ------------------------------------------------------------------------------------------------ submit and cancel
+
+// The entry becomes c's. An error: two channels with one descriptor, or no memory.
+__attribute__((noinline)) static int entry_attach(loop *l, uring_state *u, channel *c) {
+    const uint32_t fd = static_cast<uint32_t>(c->fd);
+    if (!fd_table_reach(l, &u->entries, fd, sizeof(uring_entry))) return MIO_ENOMEM;
+    uring_entry *e = uring_entry_at(u, fd);
+    if (e->owner != nullptr) return MIO_EBUSY; // adopted twice, or closed behind our back and handed out again
+    mio_assert(e->in == uring_op::none && e->out == uring_op::none);
+    e->owner = c;
+    e->bits &= ENTRY_LISTED;
+    return 0;
+}
+
+static void uring_submit(loop *l, request *carrier) {
+    uring_state *u = uring_of(l);
+    channel *c = channel_of(carrier);
+    const uint32_t fd = static_cast<uint32_t>(c->fd);
+    mio_assert(carrier->state == request_state::started && c->fd >= 0);
+    if (__builtin_expect(!fd_table_has(&u->entries, fd) || uring_entry_at(u, fd)->owner != c, 0)) {
+        const int error = u->dead ? static_cast<int>(MIO_ECANCELED) : entry_attach(l, u, c);
+        if (error < 0) {
+            request_settle(l, carrier, error);
+            return;
+        }
+    }
+    if (__builtin_expect(u->dead, 0)) {
+        request_settle(l, carrier, MIO_ECANCELED);
+        return;
+    }
+    uring_entry *e = uring_entry_at(u, fd);
+    if (carrier == &c->in) uring_want_in(u, e, c->fd);
+    else uring_want_out(u, e, c->fd);
+}
+
+// What is only wanted ends at once. What is in the kernel ends by its completion.
+static void uring_cancel(loop *l, request *carrier) {
+    uring_state *u = uring_of(l);
+    channel *c = channel_of(carrier);
+    mio_assert(carrier->state == request_state::started);
+    const uint32_t fd = static_cast<uint32_t>(c->fd);
+    uring_entry *e = uring_entry_at(u, fd);
+    mio_assert(e->owner == c);
+    const bool in = carrier == &c->in;
+    const uint16_t wanted = in ? ENTRY_IN_WANTED : ENTRY_OUT_WANTED;
+    const uint16_t cancel = in ? ENTRY_IN_CANCEL : ENTRY_OUT_CANCEL;
+    const uint16_t cancelled = in ? ENTRY_IN_CANCELLED : ENTRY_OUT_CANCELLED;
+    if ((e->bits & wanted) != 0) {
+        e->bits = static_cast<uint16_t>(e->bits & ~wanted);
+        request_settle(l, carrier, MIO_ECANCELED);
+        return;
+    }
+    if ((e->bits & cancelled) != 0) return;
+    e->bits |= cancel;
+    // A send is over already, and is about to be told of: there is nothing to cancel in the kernel.
+    if (in || (e->out != uring_op::send && e->out != uring_op::answered)) uring_list(u, e, fd);
+}
+
+static void uring_forget(loop *l, channel *c) {
+    mio_assert(c->in.state != request_state::started && c->out.state != request_state::started);
+    uring_state *u = uring_of(l);
+    if (c->fd < 0 || !fd_table_has(&u->entries, static_cast<uint32_t>(c->fd))) return;
+    uring_entry *e = uring_entry_at(u, static_cast<uint32_t>(c->fd));
+    if (e->owner != c) return;
+    mio_assert(e->in == uring_op::none && e->out == uring_op::none);
+    e->owner = nullptr;
+    e->bits &= ENTRY_LISTED;
+}
+
+// --------------------------------------------------------------------------------------------------------------- poll
+
+static void uring_collect(loop *l, uring_state *u) {
+    uring_decide(l, u);
+    uring_reap(l, u);
+}
+
+static bool nothing_found(const loop *l) { return l->done_head == l->done_tail && queue_empty(l->settled); }
+
+static bool is_refusal(int result) {
+    return result < 0 && result != -ETIME && result != -EINTR && result != -EBUSY && result != -EAGAIN;
+}
+
+// Hands over what was built. What the kernel says, and afterwards nothing is built and not taken.
+static int uring_enter(loop *l, uring_state *u, unsigned wait, int64_t timeout_ns) {
+    uring_ring *r = &u->ring;
+    const unsigned before = r->entered;
+    l->counters.backend_calls++;
+    const int result = uring_ring_enter(r, wait, timeout_ns);
+    if (u->sends != 0) {
+        u->undecided = true;
+        u->undecided_from = before;
+        u->undecided_to = r->entered;
+        u->sends = 0;
+        u->messages_used = u->vectors_used = 0;
+    }
+    if (uring_ring_unsubmitted(r) != 0 && (r->setup & IORING_SETUP_SQPOLL) == 0) uring_unbuild(l, u);
+    return result;
+}
+
+// Completions that a full queue kept back, as far as there is room for them.
+static void uring_flush_overflow(loop *l, uring_state *u) {
+    while (uring_ring_overflowed(&u->ring) && uring_ring_ready(&u->ring) == 0 && done_room(l) != 0) {
+        if (is_refusal(uring_enter(l, u, 0, -1))) return;
+        uring_collect(l, u);
+    }
+}
+
+static int uring_refused(loop *l, uring_state *u, int error) {
+    if ((l->flags & LOOP_DESTROYING) == 0) return error;
+    uring_give_up(l, u);
+    return u->dead ? 0 : error;
+}
+
+static int uring_poll(loop *l, int64_t timeout_ns) {
+    uring_state *u = uring_of(l);
+    if (__builtin_expect(u->thread != loop_thread(l), 0)) {
+        if (u->dead) return 0;
+        const int error = uring_settle(l, u);
+        if (error < 0) return uring_refused(l, u, error);
+    }
+    uring_ring *r = &u->ring;
+    if (__builtin_expect(uring_ring_ready(r) != 0 || u->undecided, 0)) {
+        uring_collect(l, u);
+        uring_flush_overflow(l, u);
+        if (uring_ring_ready(r) != 0 || u->undecided) return 0; // as much as there is room for
+    }
+    uring_buffers_refill(l, &u->buffers);
+    if (!u->skipped && uring_send_alone(l, u)) {
+        u->skipped = true;
+        return 0;
+    }
+    u->skipped = false;
+    uring_build(l, u);
+    const bool waits = timeout_ns != 0 && u->sends == 0 && uring_list_empty(u) && nothing_found(l);
+    const int result = uring_enter(l, u, waits ? 1 : 0, timeout_ns);
+    uring_collect(l, u);
+    if ((l->flags & LOOP_DESTROYING) != 0 && (r->setup & IORING_SETUP_SQPOLL) != 0 && nothing_found(l)) {
+        (void)uring_enter(l, u, 1, 20 * BREATHER_NS); // what was cancelled ends when the kernel's thread gets to it
+        uring_collect(l, u);
+    }
+    uring_flush_overflow(l, u);
+    if (__builtin_expect(is_refusal(result), 0)) return uring_refused(l, u, result);
+    if (__builtin_expect((result == -EBUSY || result == -EAGAIN) && timeout_ns != 0 && nothing_found(l), 0)) {
+        (void)uring_enter(l, u, 1, timeout_ns < 0 || timeout_ns > BREATHER_NS ? BREATHER_NS : timeout_ns);
+        uring_collect(l, u);
+    }
+    return 0;
+}
+
+const backend backend_uring = {
+    "io_uring",
+    MIO_BACKEND_IO_URING,
+    sizeof(uring_state),
+    nullptr,
+    uring_open,
+    uring_close,
+    uring_submit,
+    uring_cancel,
+    uring_poll,
+    uring_forget,
+    wake_eventfd,
+    wake_clock,
+};
+
+}

@@ -1,0 +1,145 @@
+// io_uring: the backend for kernels that are told what to do and tell when it is done. What its parts (uring.cc,
+// uring_submit.cc, uring_complete.cc, uring_move.cc) share.
+//
+// Every descriptor has an entry; each of its two directions has at most one operation in the kernel. Nothing is handed
+// to the kernel by submit or cancel: they note what is wanted and put the entry on a list, and the next poll builds from
+// the list what the one enter takes. So no memory of a caller's is in the kernel's hands while a callback runs: a send
+// is over when the enter returns, a read into a caller's buffer waits as a poll and is received by a call of our own,
+// and what receives for long receives into the pool. (Zero-copy sends are the exception, and counted.)
+#pragma once
+
+#include "backend/fd_table.h"
+#include "backend/perform.h"
+#include "backend/uring_buffers.h"
+#include "backend/uring_ring.h"
+#include "core/backend.h"
+#include "core/remote.h"
+
+namespace mio {
+
+extern const backend backend_uring;
+
+// What a direction has in the kernel; the class of its token.
+enum class uring_op : uint8_t {
+    none,
+    answered, // a send whose completion is there, but not worked off yet
+    receive,  // multishot, into the ring of buffers
+    poll_in,
+    accept,   // multishot
+    send,     // silent about its success
+    poll_out,
+    connect,
+    wake,     // the poll of the eventfd: nobody's entry
+    cancel,   // what a cancel or poll-remove says of itself: nothing
+};
+
+// entry.bits
+constexpr uint16_t ENTRY_LISTED = 1u << 0;
+constexpr uint16_t ENTRY_IN_WANTED = 1u << 1;     // the in carrier is STARTED, and nothing of it is in the kernel
+constexpr uint16_t ENTRY_OUT_WANTED = 1u << 2;
+constexpr uint16_t ENTRY_IN_CANCEL = 1u << 3;     // what is in the kernel is to be cancelled
+constexpr uint16_t ENTRY_OUT_CANCEL = 1u << 4;
+constexpr uint16_t ENTRY_IN_CANCELLED = 1u << 5;  // it was asked to end; its completion is still to come
+constexpr uint16_t ENTRY_OUT_CANCELLED = 1u << 6;
+constexpr uint16_t ENTRY_OUT_FULL = 1u << 7;      // the last send said so: poll before the next one
+constexpr uint16_t ENTRY_IN_HOT = 1u << 8;        // there may be more to receive: try before polling
+
+struct uring_entry { // 32 bytes
+    channel *owner; // nullptr: nobody's
+    uint32_t next;  // on the list: the descriptor behind this one
+    uint16_t bits;
+    uring_op in, out;
+    uint16_t sequence_in, sequence_out; // of the operation that is, or was last, in the kernel
+    uint32_t sent;  // bytes of the send in the kernel
+    uint32_t unused[2];
+};
+static_assert(sizeof(uring_entry) == 32, "ring entry");
+
+// SENDMSG's arguments, read by the kernel during the enter.
+constexpr unsigned URING_MESSAGES = 64;
+constexpr unsigned URING_VECTORS = 1024;
+
+struct uring_state {
+    uring_ring ring;
+    uring_buffers buffers;
+    fd_table entries;
+    uring_entry anchor;     // anchor.next: the first on the list
+    uring_entry *last;      // the last on it; &anchor: empty
+    uint32_t features;      // MIO_URING_... in use
+    uint32_t setup;
+    uint64_t thread;        // whose ring it is; 0: not enabled yet
+    int tomb;               // reads as ended once the kernel has let go of the whole ring; -1: not registered yet
+    bool wake_armed;
+    bool skipped;           // the last poll did without an enter
+    bool dead;              // given up: nothing is asked of the kernel any more
+    bool undecided;         // sends were entered, and what became of them is not known yet
+    unsigned undecided_from, undecided_to; // submission entries
+    unsigned sends;         // silent sends built for the next enter
+    unsigned messages_used, vectors_used;
+    struct msghdr messages[URING_MESSAGES];
+    struct iovec vectors[URING_VECTORS];
+};
+
+inline uring_state *uring_of(loop *l) { return static_cast<uring_state *>(l->backend_state); }
+
+// A token: class << 56 | sequence << 32 | descriptor.
+inline uint64_t uring_token(uring_op what, uint16_t sequence, int fd) {
+    return static_cast<uint64_t>(what) << 56 | static_cast<uint64_t>(sequence) << 32 | static_cast<uint32_t>(fd);
+}
+inline uring_op token_op(uint64_t token) { return static_cast<uring_op>(token >> 56); }
+inline uint16_t token_sequence(uint64_t token) { return static_cast<uint16_t>(token >> 32); }
+inline uint32_t token_fd(uint64_t token) { return static_cast<uint32_t>(token); }
+
+inline bool op_is_in(uring_op op) { return op == uring_op::receive || op == uring_op::poll_in || op == uring_op::accept; }
+
+inline uring_entry *uring_entry_at(uring_state *u, uint32_t fd) { return fd_table_at<uring_entry>(&u->entries, fd); }
+
+inline void uring_list(uring_state *u, uring_entry *e, uint32_t fd) {
+    if ((e->bits & ENTRY_LISTED) != 0) return;
+    e->bits |= ENTRY_LISTED;
+    u->last->next = fd;
+    u->last = e;
+}
+inline bool uring_list_empty(const uring_state *u) { return u->last == &u->anchor; }
+
+// A STARTED carrier of which nothing is in the kernel.
+inline void uring_want_in(uring_state *u, uring_entry *e, int fd) {
+    e->bits |= ENTRY_IN_WANTED;
+    uring_list(u, e, static_cast<uint32_t>(fd));
+}
+inline void uring_want_out(uring_state *u, uring_entry *e, int fd) {
+    e->bits |= ENTRY_OUT_WANTED;
+    uring_list(u, e, static_cast<uint32_t>(fd));
+}
+
+inline int uring_wake_fd(const loop *l) { return l->box->wake_fd; }
+
+// A ring that is not enabled yet, with u->features, and its tomb. (uring.cc)
+int uring_state_open(loop *l, uring_state *u);
+
+// --- uring_submit.cc ------------------------------------------------------------------------------------------------
+
+// Builds what the list asks for, as far as there is space.
+void uring_build(loop *l, uring_state *u);
+// Tries to receive or accept by a call of our own; wants again what did not end.
+void uring_try_in(loop *l, uring_state *u, uring_entry *e);
+// What was built and not taken by the kernel is wanted again.
+void uring_unbuild(loop *l, uring_state *u);
+// The only thing to do is one send: done by a call of its own. false: it is not so, or the socket is full.
+bool uring_send_alone(loop *l, uring_state *u);
+
+// --- uring_complete.cc ----------------------------------------------------------------------------------------------
+
+// After an enter: what became of the silent sends.
+void uring_decide(loop *l, uring_state *u);
+// Works completions off while there is room for records.
+void uring_reap(loop *l, uring_state *u);
+
+// --- uring_move.cc --------------------------------------------------------------------------------------------------
+
+// The ring becomes the running thread's: enabled at its first run; moved when another thread had it. 0 or an error.
+int uring_settle(loop *l, uring_state *u);
+// The kernel refuses the ring from now on: everything in it ends.
+void uring_give_up(loop *l, uring_state *u);
+
+}

@@ -1,0 +1,248 @@
+// What comes out of the ring: which carrier a completion belongs to, and what it says.
+//
+//   decide   after an enter, before anything else: a silent send that the kernel has taken, and of which no completion
+//            is in the queue, has sent everything. True only when the whole queue is seen: with an overflow some are
+//            still in the kernel, and nothing is decided.
+//   reap     completions, in their order, while there is room for records; the rest stays in the queue
+//
+// A token whose sequence is not the entry's current one is stale: what the completion owns (a descriptor, bytes in a
+// buffer) is disposed of, and nobody hears of it. What ended by itself although somebody still wants it (a receive
+// without buffers, a cancel that nobody here asked for) is wanted again, at the next enter.
+
+#include "backend/uring.h"
+
+#include <mio/error.h>
+
+#include <errno.h>
+
+namespace mio {
+
+static uring_entry *entry_of(uring_state *u, uint64_t token) {
+    const uint32_t fd = token_fd(token);
+    return fd_table_has(&u->entries, fd) ? uring_entry_at(u, fd) : nullptr;
+}
+
+static uring_entry *entry_in(uring_state *u, uint64_t token) {
+    uring_entry *e = entry_of(u, token);
+    return e != nullptr && e->in == token_op(token) && e->sequence_in == token_sequence(token) ? e : nullptr;
+}
+
+static uring_entry *entry_out(uring_state *u, uint64_t token) {
+    uring_entry *e = entry_of(u, token);
+    return e != nullptr && e->out == token_op(token) && e->sequence_out == token_sequence(token) ? e : nullptr;
+}
+
+// --- silent sends ---------------------------------------------------------------------------------------------------
+
+static void mark_answered(uring_state *u) {
+    const uring_ring *r = &u->ring;
+    const unsigned end = r->seen + uring_ring_ready(r);
+    for (unsigned at = r->seen; at != end; at++) {
+        const uint64_t token = uring_ring_cqe_at(r, at)->user_data;
+        if (__builtin_expect(token_op(token) != uring_op::send, 1)) continue;
+        uring_entry *e = entry_out(u, token);
+        if (e != nullptr) e->out = uring_op::answered;
+    }
+}
+
+void uring_decide(loop *l, uring_state *u) {
+    if (!u->undecided || uring_ring_overflowed(&u->ring)) return;
+    mark_answered(u);
+    for (; u->undecided_from != u->undecided_to; u->undecided_from++) {
+        const uint64_t token = uring_ring_sqe_at(&u->ring, u->undecided_from)->user_data;
+        if (token_op(token) != uring_op::send) continue;
+        uring_entry *e = entry_out(u, token);
+        if (e == nullptr) continue; // answered
+        if (done_room(l) == 0) return;
+        e->out = uring_op::none;
+        e->bits &= static_cast<uint16_t>(~ENTRY_OUT_CANCEL);
+        request_finish(l, &e->owner->out, e->sent, 0, nullptr, 0);
+    }
+    u->undecided = false;
+}
+
+// --- in -------------------------------------------------------------------------------------------------------------
+
+// The operation is out of the kernel. true: it was asked to end.
+static bool in_ended(uring_entry *e) {
+    const bool cancelled = (e->bits & (ENTRY_IN_CANCEL | ENTRY_IN_CANCELLED)) != 0;
+    e->in = uring_op::none;
+    e->bits &= static_cast<uint16_t>(~(ENTRY_IN_CANCEL | ENTRY_IN_CANCELLED));
+    return cancelled;
+}
+
+// An end that says nothing about the socket.
+static bool is_weather(int result) { return result == -ECANCELED || result == -EINTR || result == -EAGAIN; }
+
+static void in_failed(loop *l, uring_state *u, uring_entry *e, int result) {
+    channel *c = e->owner;
+    const bool cancelled = in_ended(e);
+    if (!is_weather(result)) request_finish(l, &c->in, result, 0, nullptr, 0);
+    else if (cancelled) request_finish(l, &c->in, MIO_ECANCELED, 0, nullptr, 0);
+    else uring_want_in(u, e, c->fd);
+}
+
+// The ring of buffers was empty. It is filled before the next enter; if there is nothing to fill it with, the attempt
+// by a call of our own finds out whether reading has to pause.
+__attribute__((noinline)) static void receive_without_buffer(loop *l, uring_state *u, uring_entry *e) {
+    channel *c = e->owner;
+    if (in_ended(e)) {
+        request_finish(l, &c->in, MIO_ECANCELED, 0, nullptr, 0);
+        return;
+    }
+    e->bits |= ENTRY_IN_HOT;
+    uring_want_in(u, e, c->fd);
+}
+
+// Bytes came, and it was the last time.
+__attribute__((noinline)) static void receive_last(loop *l, uring_state *u, uring_entry *e, size_t n, block *from,
+                                                   uint32_t offset) {
+    channel *c = e->owner;
+    const bool cancelled = in_ended(e);
+    request_finish(l, &c->in, static_cast<int64_t>(n), cancelled ? 0 : FINISH_MORE, from, offset);
+    if (cancelled) return;
+    e->bits |= ENTRY_IN_HOT;
+    uring_want_in(u, e, c->fd);
+}
+
+static inline void complete_receive(loop *l, uring_state *u, const struct io_uring_cqe *cqe) {
+    uring_entry *e = entry_in(u, cqe->user_data);
+    if (__builtin_expect(cqe->res > 0, 1)) {
+        const size_t n = static_cast<size_t>(cqe->res);
+        uint32_t offset;
+        block *from = uring_buffers_take(l, &u->buffers, cqe->flags, n, &offset);
+        mio_assert(from != nullptr && "the kernel named a buffer that it does not have");
+        if (__builtin_expect(e == nullptr, 0)) block_release(from);
+        else if (__builtin_expect((cqe->flags & IORING_CQE_F_MORE) == 0, 0)) receive_last(l, u, e, n, from, offset);
+        else request_finish(l, &e->owner->in, cqe->res, FINISH_MORE, from, offset);
+        return;
+    }
+    if (e == nullptr || (cqe->flags & IORING_CQE_F_MORE) != 0) return;
+    if (cqe->res == -ENOBUFS) receive_without_buffer(l, u, e);
+    else in_failed(l, u, e, cqe->res);
+}
+
+static void complete_poll_in(loop *l, uring_state *u, const struct io_uring_cqe *cqe) {
+    uring_entry *e = entry_in(u, cqe->user_data);
+    if (e == nullptr) return;
+    if (cqe->res < 0) {
+        in_failed(l, u, e, cqe->res);
+    } else if (in_ended(e)) {
+        request_finish(l, &e->owner->in, MIO_ECANCELED, 0, nullptr, 0);
+    } else {
+        uring_try_in(l, u, e);
+    }
+}
+
+static void complete_accept(loop *l, uring_state *u, const struct io_uring_cqe *cqe) {
+    uring_entry *e = entry_in(u, cqe->user_data);
+    if (e == nullptr) {
+        if (cqe->res >= 0) l->calls->close(cqe->res);
+        return;
+    }
+    if (cqe->res < 0) {
+        in_failed(l, u, e, cqe->res);
+        return;
+    }
+    const bool more = (cqe->flags & IORING_CQE_F_MORE) != 0;
+    channel *c = e->owner;
+    if (!more) in_ended(e);
+    request_finish(l, &c->in, cqe->res, more ? FINISH_MORE : 0, nullptr, 0);
+}
+
+// --- out ------------------------------------------------------------------------------------------------------------
+
+static bool out_ended(uring_entry *e) {
+    const bool cancelled = (e->bits & (ENTRY_OUT_CANCEL | ENTRY_OUT_CANCELLED)) != 0;
+    e->out = uring_op::none;
+    e->bits &= static_cast<uint16_t>(~(ENTRY_OUT_CANCEL | ENTRY_OUT_CANCELLED));
+    return cancelled;
+}
+
+static void out_again(loop *l, uring_state *u, uring_entry *e, bool cancelled) {
+    channel *c = e->owner;
+    if (cancelled) request_finish(l, &c->out, MIO_ECANCELED, 0, nullptr, 0);
+    else uring_want_out(u, e, c->fd);
+}
+
+static void complete_send(loop *l, uring_state *u, const struct io_uring_cqe *cqe) {
+    uring_entry *e = entry_of(u, cqe->user_data);
+    if (e == nullptr || e->sequence_out != token_sequence(cqe->user_data)) return;
+    if (e->out != uring_op::send && e->out != uring_op::answered) return;
+    const bool cancelled = out_ended(e);
+    const int result = cqe->res;
+    // EINPROGRESS: see perform_send_many.
+    if (result == -EAGAIN || result == -EINPROGRESS) {
+        e->bits |= ENTRY_OUT_FULL;
+        out_again(l, u, e, cancelled);
+    } else if (result == -EINTR || result == -ECANCELED) {
+        out_again(l, u, e, cancelled);
+    } else {
+        if (result >= 0 && static_cast<uint32_t>(result) < e->sent) e->bits |= ENTRY_OUT_FULL;
+        request_finish(l, &e->owner->out, result, 0, nullptr, 0);
+    }
+}
+
+static void complete_poll_out(loop *l, uring_state *u, const struct io_uring_cqe *cqe) {
+    uring_entry *e = entry_out(u, cqe->user_data);
+    if (e == nullptr) return;
+    const bool cancelled = out_ended(e);
+    channel *c = e->owner;
+    if (cqe->res < 0 && !is_weather(cqe->res)) {
+        request_finish(l, &c->out, cqe->res, 0, nullptr, 0);
+        return;
+    }
+    if (cqe->res >= 0 && !cancelled) {
+        e->bits &= static_cast<uint16_t>(~ENTRY_OUT_FULL);
+        if (c->out.op == op_code::connect) {
+            size_t received = 0;
+            perform(l, &c->out, false, &received);
+            return;
+        }
+    }
+    out_again(l, u, e, cancelled);
+}
+
+static void complete_connect(loop *l, uring_state *u, const struct io_uring_cqe *cqe) {
+    uring_entry *e = entry_out(u, cqe->user_data);
+    if (e == nullptr) return;
+    const bool cancelled = out_ended(e);
+    if (cqe->res == -EINPROGRESS || (is_weather(cqe->res) && !cancelled)) { // it goes on by itself: the poll tells
+        e->bits |= ENTRY_OUT_FULL;
+        out_again(l, u, e, cancelled);
+        return;
+    }
+    request_finish(l, &e->owner->out, cqe->res, 0, nullptr, 0);
+}
+
+// --- the queue ------------------------------------------------------------------------------------------------------
+
+static inline void complete(loop *l, uring_state *u, const struct io_uring_cqe *cqe) {
+    switch (token_op(cqe->user_data)) {
+    case uring_op::receive: complete_receive(l, u, cqe); return;
+    case uring_op::poll_in: complete_poll_in(l, u, cqe); return;
+    case uring_op::accept: complete_accept(l, u, cqe); return;
+    case uring_op::send: complete_send(l, u, cqe); return;
+    case uring_op::poll_out: complete_poll_out(l, u, cqe); return;
+    case uring_op::connect: complete_connect(l, u, cqe); return;
+    case uring_op::wake:
+        if ((cqe->flags & IORING_CQE_F_MORE) == 0) u->wake_armed = false;
+        return;
+    case uring_op::cancel: // of it the target tells
+    case uring_op::none:
+    case uring_op::answered: return;
+    }
+}
+
+void uring_reap(loop *l, uring_state *u) {
+    uring_ring *r = &u->ring;
+    unsigned at = r->seen;
+    const unsigned end = at + uring_ring_ready(r);
+    for (; at != end && done_room(l) != 0; at++) {
+        const struct io_uring_cqe cqe = *uring_ring_cqe_at(r, at);
+        complete(l, u, &cqe);
+    }
+    uring_ring_seen(r, at);
+}
+
+}

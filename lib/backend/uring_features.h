@@ -1,0 +1,35 @@
+// What the ring of this kernel can do, by trying it once per process on a scratch ring. Never by the kernel's version:
+// sandboxes and distributions take things out and put things in.
+#pragma once
+
+#include <mio/backend.h>
+
+#include <stdint.h>
+
+namespace mio {
+
+struct sys;
+
+struct uring_features {
+    int verdict;       // 0, or why there is no ring at all
+    uint32_t works;    // MIO_URING_...
+    uint32_t masked;   // left out by MIO_URING_MASK
+    uint32_t setup;    // IORING_SETUP_... that go with MIO_URING_DEFER, or without it
+    uint32_t setup_plain;
+};
+
+// Tested at the first call of the process. [any thread]
+const uring_features *uring_features_known();
+
+// For tests against a kernel of their own: what the next calls say.
+void uring_features_preset(const uring_features *features);
+
+struct uring_feature_name {
+    const char *name;
+    uint32_t feature;
+    const char *failed; // what a failed self-test means
+};
+extern const uring_feature_name uring_feature_names[];
+extern const unsigned uring_feature_count;
+
+}

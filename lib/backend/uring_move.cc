@@ -1,0 +1,112 @@
+// Whose ring it is. With SINGLE_ISSUER a ring belongs to the thread that enabled it, and to that thread alone; a loop
+// belongs to whoever runs it next, or destroys it once that thread has ended.
+//
+//   made, disabled --first run--> enabled by its thread --run or destroyed by another--> buried; a fresh one is enabled
+//                                        \--refused by the kernel while the loop goes--> buried; everything ends
+//
+// A ring is buried by unmapping it (a mapping is a reference) and closing its descriptor: the kernel then cancels what is
+// in it, in its own time. When it is through it lets go of the files that were registered with the ring, among them the
+// only writing end of a pipe: the tomb, its reading end, reads as ended. Only then is memory that the ring received into
+// anybody else's again. What is in the queue is worked off before; the rest is wanted again in the new ring. (With
+// DEFER_TASKRUN no completion is made without the ring's thread, so that none is lost in between.)
+
+#include "backend/uring.h"
+
+#include <mio/error.h>
+
+#include <poll.h>
+
+namespace mio {
+
+constexpr int BURIAL_MS = 5000; // it takes a few grace periods of the kernel's, some 10 to 100 ms
+
+// false: the kernel has not let go. Nothing may be given back then; it can be asked again.
+static bool ring_bury(loop *l, uring_state *u) {
+    const sys *calls = l->calls;
+    if (u->ring.fd >= 0) {
+        // A ring that was never enabled here is another's (the queues are shared with a fork's child that runs it).
+        const bool ours = u->thread != 0;
+        if (ours) uring_ring_unbuilt(&u->ring);
+        while (ours && uring_ring_ready(&u->ring) != 0 && done_room(l) != 0) uring_reap(l, u);
+        if (ours) uring_decide(l, u);
+        u->undecided = false;
+        uring_ring_close(&u->ring, false);
+    }
+    if (u->tomb < 0) return true; // there was no ring
+    const int64_t end_ns = calls->monotonic_ns() + BURIAL_MS * INT64_C(1000000);
+    for (;;) {
+        const int seen = calls->poll_one(u->tomb, POLLIN, BURIAL_MS);
+        if (seen > 0) return true;
+        if (seen != MIO_EINTR || calls->monotonic_ns() >= end_ns) return false;
+    }
+}
+
+// What was in the ring when it died: its end is no end of the carrier's.
+static void entry_uproot(loop *l, uring_state *u, uring_entry *e, bool again) {
+    channel *c = e->owner;
+    const bool in = e->in != uring_op::none;
+    const bool out = e->out != uring_op::none;
+    const bool in_cancelled = (e->bits & (ENTRY_IN_CANCEL | ENTRY_IN_CANCELLED)) != 0;
+    const bool out_cancelled = (e->bits & (ENTRY_OUT_CANCEL | ENTRY_OUT_CANCELLED)) != 0;
+    if (e->out == uring_op::connect) e->bits |= ENTRY_OUT_FULL; // the socket connects on; a poll tells
+    e->in = e->out = uring_op::none;
+    e->bits &= static_cast<uint16_t>(~(ENTRY_IN_CANCEL | ENTRY_IN_CANCELLED | ENTRY_OUT_CANCEL | ENTRY_OUT_CANCELLED));
+    if (in && again && !in_cancelled) uring_want_in(u, e, c->fd);
+    else if (in) request_settle(l, &c->in, MIO_ECANCELED);
+    if (out && again && !out_cancelled) uring_want_out(u, e, c->fd);
+    else if (out) request_settle(l, &c->out, MIO_ECANCELED);
+}
+
+// After the burial: everything that never came back.
+static void ring_uproot(loop *l, uring_state *u, bool again) {
+    for (uint32_t fd = 0; fd < fd_table_end(&u->entries); fd++) {
+        if (!fd_table_has(&u->entries, fd)) continue;
+        uring_entry *e = uring_entry_at(u, fd);
+        if (e->owner == nullptr) continue;
+        entry_uproot(l, u, e, again);
+        if (again) continue;
+        const uint16_t wanted = e->bits & (ENTRY_IN_WANTED | ENTRY_OUT_WANTED);
+        e->bits = static_cast<uint16_t>(e->bits & ~wanted);
+        if ((wanted & ENTRY_IN_WANTED) != 0) request_settle(l, &e->owner->in, MIO_ECANCELED);
+        if ((wanted & ENTRY_OUT_WANTED) != 0) request_settle(l, &e->owner->out, MIO_ECANCELED);
+    }
+    uring_buffers_close(l, &u->buffers);
+    u->wake_armed = false;
+}
+
+static int ring_enable(loop *l, uring_state *u) {
+    if ((u->ring.setup & IORING_SETUP_R_DISABLED) != 0) {
+        const int error = l->calls->uring_register(u->ring.fd, IORING_REGISTER_ENABLE_RINGS, nullptr, 0);
+        if (error < 0) return error;
+    }
+    u->thread = loop_thread(l);
+    if ((u->features & MIO_URING_RECEIVE) == 0) return 0;
+    int error = MIO_ENOTSUP;
+    if ((u->features & MIO_URING_INCREMENTAL) != 0) error = uring_buffers_open(l, &u->buffers, &u->ring, true);
+    if (error < 0) error = uring_buffers_open(l, &u->buffers, &u->ring, false);
+    if (error < 0) loop_log(l, MIO_LOG_WARNING, "no ring of buffers: %s", mio_error_name(error)); // polls do
+    return 0;
+}
+
+int uring_settle(loop *l, uring_state *u) {
+    const bool first = u->thread == 0;
+    if (first && u->ring.fd >= 0 && (u->ring.setup & IORING_SETUP_SQPOLL) == 0) return ring_enable(l, u);
+    // A ring with a thread of the kernel's was made for a trial only: that thread has the memory, the descriptors and
+    // the rights of the process that made it, and since then it may have forked, or given rights away.
+    if (!first && !ring_bury(l, u)) return MIO_EBUSY;
+    if (!first) ring_uproot(l, u, true);
+    uring_ring_close(&u->ring, false);
+    if (u->tomb >= 0) l->calls->close(u->tomb);
+    u->tomb = -1;
+    u->thread = 0;
+    const int error = uring_state_open(l, u);
+    return error < 0 ? error : ring_enable(l, u);
+}
+
+void uring_give_up(loop *l, uring_state *u) {
+    if (!ring_bury(l, u)) return;
+    ring_uproot(l, u, false);
+    u->dead = true;
+}
+
+}

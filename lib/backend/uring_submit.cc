@@ -1,0 +1,313 @@
+// What goes into the ring: the list of entries is turned into submission entries, just before they are handed over.
+//
+// Decides how an operation is asked: which of them the ring takes, which are tried by a call of our own, and what waits
+// as a poll. It must not know what a completion means.
+//
+//   receive   into the pool: multishot. Into a caller's buffer, or while the ring of buffers is empty: poll, then recv(2)
+//   accept    multishot; else poll, then accept4(2)
+//   send      silent about its success, everything the lane has; when the socket is full: poll first; else send(2)
+//   connect   as it is; else connect(2), then poll
+//
+// Messages and vectors live until the next enter has returned: the kernel copies them when it takes the entry.
+
+#include "backend/uring.h"
+
+#include "core/dispatch.h"
+
+#include <mio/backend.h>
+#include <mio/error.h>
+
+#include <poll.h>
+
+namespace mio {
+
+constexpr unsigned SPACE_FOR_ONE = 4;       // a cancel and an operation, both ways
+constexpr uint32_t ROOM_FOR_ONE = 2 * PERFORM_ACCEPTS; // records that one entry may finish while it is built
+constexpr size_t SEND_MAX = 1 << 30;        // a count that fits everywhere
+
+static void prepare_poll(uring_state *u, int fd, unsigned events, uint64_t token) {
+    struct io_uring_sqe *sqe = uring_ring_sqe(&u->ring);
+    io_uring_prep_poll_add(sqe, fd, events);
+    sqe->user_data = token;
+}
+
+// --- in -------------------------------------------------------------------------------------------------------------
+
+static uint64_t in_token(uring_entry *e, uring_op what, int fd) {
+    e->in = what;
+    return uring_token(what, ++e->sequence_in, fd);
+}
+
+static void in_poll(uring_state *u, uring_entry *e, int fd) {
+    prepare_poll(u, fd, POLLIN | POLLRDHUP, in_token(e, uring_op::poll_in, fd));
+}
+
+static void in_receive(uring_state *u, uring_entry *e, int fd) {
+    const uint64_t token = in_token(e, uring_op::receive, fd);
+    struct io_uring_sqe *sqe = uring_ring_sqe(&u->ring);
+    io_uring_prep_recv_multishot(sqe, fd, nullptr, 0, 0);
+    sqe->flags |= IOSQE_BUFFER_SELECT;
+    sqe->buf_group = URING_BUFFER_GROUP;
+    // Not for a kernel thread that submits: there a receive that polled first stalled at an out-of-band mark.
+    if ((e->bits & ENTRY_IN_HOT) == 0 && (u->ring.setup & IORING_SETUP_SQPOLL) == 0)
+        sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
+    sqe->user_data = token;
+    e->bits &= static_cast<uint16_t>(~ENTRY_IN_HOT);
+}
+
+static void in_accept(uring_state *u, uring_entry *e, int fd) {
+    const uint64_t token = in_token(e, uring_op::accept, fd);
+    struct io_uring_sqe *sqe = uring_ring_sqe(&u->ring);
+    io_uring_prep_multishot_accept(sqe, fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    sqe->user_data = token;
+}
+
+void uring_try_in(loop *l, uring_state *u, uring_entry *e) {
+    channel *c = e->owner;
+    size_t received = 0;
+    e->bits &= static_cast<uint16_t>(~ENTRY_IN_HOT);
+    if (perform(l, &c->in, false, &received)) e->bits |= ENTRY_IN_HOT;
+    if (c->in.state == request_state::started) uring_want_in(u, e, c->fd);
+}
+
+static void build_in(loop *l, uring_state *u, uring_entry *e, int fd) {
+    channel *c = e->owner;
+    e->bits &= static_cast<uint16_t>(~ENTRY_IN_WANTED);
+    if (c->in.op == op_code::accept && (u->features & MIO_URING_ACCEPT) != 0) {
+        in_accept(u, e, fd);
+        return;
+    }
+    struct iovec own;
+    const bool multishot = c->in.op == op_code::receive && u->buffers.ring != nullptr &&
+                           !uring_buffers_empty(&u->buffers) && !lane_room(&c->reads, &own);
+    if (multishot) in_receive(u, e, fd);
+    else if ((e->bits & ENTRY_IN_HOT) != 0) uring_try_in(l, u, e);
+    else in_poll(u, e, fd);
+}
+
+// --- out ------------------------------------------------------------------------------------------------------------
+
+static uint64_t out_token(uring_entry *e, uring_op what, int fd) {
+    e->out = what;
+    return uring_token(what, ++e->sequence_out, fd);
+}
+
+static void out_poll(uring_state *u, uring_entry *e, int fd) {
+    prepare_poll(u, fd, POLLOUT, out_token(e, uring_op::poll_out, fd));
+}
+
+// By a call of our own; when it would have to wait, a poll does.
+static void out_send_now(loop *l, uring_state *u, uring_entry *e, int fd) {
+    if (perform_send(l, e->owner)) return;
+    e->bits |= ENTRY_OUT_FULL;
+    out_poll(u, e, fd);
+}
+
+static void out_send_entered(uring_state *u, uring_entry *e, int fd, struct io_uring_sqe *sqe, size_t bytes) {
+    sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+    sqe->user_data = out_token(e, uring_op::send, fd);
+    e->sent = static_cast<uint32_t>(bytes);
+    u->sends++;
+}
+
+constexpr int SEND_FLAGS = MSG_DONTWAIT | MSG_WAITALL | MSG_NOSIGNAL;
+
+static void out_send_one(uring_state *u, uring_entry *e, int fd, const char *base, size_t n) {
+    if (n > SEND_MAX) n = SEND_MAX;
+    struct io_uring_sqe *sqe = uring_ring_sqe(&u->ring);
+    io_uring_prep_send(sqe, fd, base, n, SEND_FLAGS);
+    out_send_entered(u, e, fd, sqe, n);
+}
+
+// As many of n pieces as are SEND_MAX bytes; *bytes: how many those are.
+static unsigned pieces_limit(struct iovec *pieces, unsigned n, size_t *bytes) {
+    size_t total = 0;
+    for (unsigned i = 0; i < n; i++) {
+        if (pieces[i].iov_len >= SEND_MAX - total) {
+            pieces[i].iov_len = SEND_MAX - total;
+            *bytes = SEND_MAX;
+            return i + 1;
+        }
+        total += pieces[i].iov_len;
+    }
+    *bytes = total;
+    return n;
+}
+
+__attribute__((noinline)) static void out_send_many(loop *l, uring_state *u, uring_entry *e, int fd) {
+    if (u->messages_used == URING_MESSAGES || u->vectors_used + PERFORM_VECTORS > URING_VECTORS) {
+        out_send_now(l, u, e, fd);
+        return;
+    }
+    struct iovec *pieces = &u->vectors[u->vectors_used];
+    unsigned n = lane_gather(&e->owner->writes, pieces, PERFORM_VECTORS);
+    if (n == 0) { // nothing but empty buffers
+        request_settle(l, &e->owner->out, 0);
+        return;
+    }
+    if (n == 1) {
+        out_send_one(u, e, fd, static_cast<const char *>(pieces->iov_base), pieces->iov_len);
+        return;
+    }
+    size_t bytes;
+    n = pieces_limit(pieces, n, &bytes);
+    u->vectors_used += n;
+    struct msghdr *message = &u->messages[u->messages_used++];
+    *message = {};
+    message->msg_iov = pieces;
+    message->msg_iovlen = n;
+    struct io_uring_sqe *sqe = uring_ring_sqe(&u->ring);
+    io_uring_prep_sendmsg(sqe, fd, message, SEND_FLAGS);
+    out_send_entered(u, e, fd, sqe, bytes);
+}
+
+static void out_send(loop *l, uring_state *u, uring_entry *e, int fd) {
+    if ((u->features & MIO_URING_SEND) == 0) {
+        out_send_now(l, u, e, fd);
+        return;
+    }
+    // One write of one buffer, as an echo has it; anything else is gathered.
+    const lane_request *req = e->owner->writes.tail;
+    const bool usual = req != nullptr && req->next == req && req->op == op_code::write && req->bufs_used == 1 &&
+                       req->state != request_state::done && static_cast<size_t>(req->moved) < req->bufs[0].len;
+    if (__builtin_expect(!usual, 0)) {
+        out_send_many(l, u, e, fd);
+        return;
+    }
+    const size_t moved = static_cast<size_t>(req->moved);
+    out_send_one(u, e, fd, req->bufs[0].base + moved, req->bufs[0].len - moved);
+}
+
+static void out_connect(loop *l, uring_state *u, uring_entry *e, int fd) {
+    channel *c = e->owner;
+    if ((u->features & MIO_URING_CONNECT) == 0) {
+        if (perform_connect(l, c)) return;
+        e->bits |= ENTRY_OUT_FULL;
+        out_poll(u, e, fd);
+        return;
+    }
+    socklen_t len;
+    const struct sockaddr *target = channel_connect_target(c, &len);
+    struct io_uring_sqe *sqe = uring_ring_sqe(&u->ring);
+    io_uring_prep_connect(sqe, fd, target, len);
+    sqe->user_data = out_token(e, uring_op::connect, fd);
+}
+
+static void build_out(loop *l, uring_state *u, uring_entry *e, int fd) {
+    e->bits &= static_cast<uint16_t>(~ENTRY_OUT_WANTED);
+    if ((e->bits & ENTRY_OUT_FULL) != 0) out_poll(u, e, fd);
+    else if (e->owner->out.op == op_code::connect) out_connect(l, u, e, fd);
+    else out_send(l, u, e, fd);
+}
+
+// --- cancel ---------------------------------------------------------------------------------------------------------
+
+static void prepare_cancel(uring_state *u, uring_op what, uint16_t sequence, int fd) {
+    struct io_uring_sqe *sqe = uring_ring_sqe(&u->ring);
+    const uint64_t target = uring_token(what, sequence, fd);
+    if (what == uring_op::poll_in || what == uring_op::poll_out) io_uring_prep_poll_remove(sqe, target);
+    else io_uring_prep_cancel64(sqe, target, 0);
+    if ((u->ring.features & IORING_FEAT_CQE_SKIP) != 0) sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+    sqe->user_data = uring_token(uring_op::cancel, sequence, fd);
+}
+
+static void build_cancels(uring_state *u, uring_entry *e, int fd) {
+    if ((e->bits & ENTRY_IN_CANCEL) != 0) {
+        e->bits &= static_cast<uint16_t>(~ENTRY_IN_CANCEL);
+        if (e->in != uring_op::none) {
+            prepare_cancel(u, e->in, e->sequence_in, fd);
+            e->bits |= ENTRY_IN_CANCELLED;
+        }
+    }
+    if ((e->bits & ENTRY_OUT_CANCEL) != 0) {
+        e->bits &= static_cast<uint16_t>(~ENTRY_OUT_CANCEL);
+        if (e->out != uring_op::none) {
+            prepare_cancel(u, e->out, e->sequence_out, fd);
+            e->bits |= ENTRY_OUT_CANCELLED;
+        }
+    }
+}
+
+// --- the list -------------------------------------------------------------------------------------------------------
+
+static inline uring_entry *list_pop(uring_state *u, uint32_t *fd) {
+    *fd = u->anchor.next;
+    uring_entry *e = uring_entry_at(u, *fd);
+    u->anchor.next = e->next;
+    if (u->last == e) u->last = &u->anchor;
+    e->bits &= static_cast<uint16_t>(~ENTRY_LISTED);
+    return e;
+}
+
+static void build_wake(loop *l, uring_state *u) {
+    struct io_uring_sqe *sqe = uring_ring_sqe(&u->ring);
+    io_uring_prep_poll_multishot(sqe, uring_wake_fd(l), POLLIN);
+    sqe->user_data = uring_token(uring_op::wake, 0, 0);
+    u->wake_armed = true;
+}
+
+void uring_build(loop *l, uring_state *u) {
+    if (__builtin_expect(!u->wake_armed, 0) && uring_ring_space(&u->ring) != 0) build_wake(l, u);
+    const uring_entry *end = u->last; // as it stands
+    while (!uring_list_empty(u)) {
+        if (uring_ring_space(&u->ring) < SPACE_FOR_ONE || done_room(l) < u->sends + ROOM_FOR_ONE) break;
+        uint32_t fd;
+        uring_entry *e = list_pop(u, &fd);
+        if ((e->bits & (ENTRY_IN_CANCEL | ENTRY_OUT_CANCEL)) != 0) build_cancels(u, e, static_cast<int>(fd));
+        if ((e->bits & ENTRY_OUT_WANTED) != 0) build_out(l, u, e, static_cast<int>(fd));
+        if ((e->bits & ENTRY_IN_WANTED) != 0) build_in(l, u, e, static_cast<int>(fd));
+        if (e == end) break;
+    }
+}
+
+bool uring_send_alone(loop *l, uring_state *u) {
+    constexpr uint16_t asked = ENTRY_IN_WANTED | ENTRY_OUT_WANTED | ENTRY_IN_CANCEL | ENTRY_OUT_CANCEL | ENTRY_OUT_FULL;
+    if (uring_list_empty(u)) return false;
+    const uint32_t fd = u->anchor.next;
+    uring_entry *e = uring_entry_at(u, fd);
+    if (u->last != e || (e->bits & asked) != ENTRY_OUT_WANTED || e->owner->out.op != op_code::send) return false;
+    if (done_room(l) == 0 || !u->wake_armed) return false;
+    if (!perform_send(l, e->owner)) {
+        e->bits |= ENTRY_OUT_FULL;
+        return false;
+    }
+    uint32_t popped;
+    list_pop(u, &popped);
+    e->bits &= static_cast<uint16_t>(~ENTRY_OUT_WANTED);
+    return true;
+}
+
+// --- taken back -----------------------------------------------------------------------------------------------------
+
+static void unbuild_cancel(uring_state *u, uint64_t target) {
+    uring_entry *e = uring_entry_at(u, token_fd(target));
+    const bool in = op_is_in(token_op(target));
+    e->bits &= static_cast<uint16_t>(in ? ~ENTRY_IN_CANCELLED : ~ENTRY_OUT_CANCELLED);
+    e->bits |= in ? ENTRY_IN_CANCEL : ENTRY_OUT_CANCEL;
+    uring_list(u, e, token_fd(target));
+}
+
+void uring_unbuild(loop *, uring_state *u) {
+    uring_ring *r = &u->ring;
+    for (unsigned at = r->entered; at != r->built; at++) {
+        const struct io_uring_sqe *sqe = uring_ring_sqe_at(r, at);
+        const uint64_t token = sqe->user_data;
+        if (token_op(token) == uring_op::wake) {
+            u->wake_armed = false;
+        } else if (token_op(token) == uring_op::cancel) {
+            unbuild_cancel(u, sqe->addr);
+        } else {
+            uring_entry *e = uring_entry_at(u, token_fd(token));
+            if (op_is_in(token_op(token))) {
+                e->in = uring_op::none;
+                uring_want_in(u, e, static_cast<int>(token_fd(token)));
+            } else {
+                e->out = uring_op::none;
+                uring_want_out(u, e, static_cast<int>(token_fd(token)));
+            }
+        }
+    }
+    uring_ring_unbuilt(r);
+}
+
+}

@@ -1,0 +1,22 @@
+// The eventfd belongs to the remote and is written to by whoever wakes; how a backend hears of it is its own affair.
+
+#include "backend/wake.h"
+
+#include "core/remote.h"
+
+#include <errno.h>
+
+namespace mio {
+
+void wake_eventfd(remote *r) {
+    const uint64_t one = 1;
+    // -EAGAIN: the counter is at its end, so a wake is on its way.
+    ssize_t written;
+    do written = r->calls->write(r->wake_fd, &one, sizeof one);
+    while (written == -EINTR);
+    mio_assert(written == static_cast<ssize_t>(sizeof one) || written == -EAGAIN);
+}
+
+int64_t wake_clock(loop *l) { return l->calls->monotonic_ns(); }
+
+}
