@@ -92,6 +92,23 @@ static void uring_close(loop *l, bool in_child) {
 
 // ------------------------------------------------------------------------------------------------ submit and cancel
 
+// Hands over what was built. What the kernel says, and afterwards nothing is built and not taken.
+static int uring_enter(loop *l, uring_state *u, unsigned wait, int64_t timeout_ns) {
+    uring_ring *r = &u->ring;
+    const unsigned before = r->entered;
+    l->counters.backend_calls++;
+    const int result = uring_ring_enter(r, wait, timeout_ns);
+    if (u->sends != 0) {
+        u->undecided = true;
+        u->undecided_from = before;
+        u->undecided_to = r->entered;
+        u->sends = 0;
+        u->messages_used = u->vectors_used = 0;
+    }
+    if (uring_ring_unsubmitted(r) != 0 && (r->setup & IORING_SETUP_SQPOLL) == 0) uring_unbuild(l, u);
+    return result;
+}
+
 // The entry becomes c's. An error: two channels with one descriptor, or no memory.
 __attribute__((noinline)) static int entry_attach(loop *l, uring_state *u, channel *c) {
     const uint32_t fd = static_cast<uint32_t>(c->fd);
@@ -102,6 +119,17 @@ __attribute__((noinline)) static int entry_attach(loop *l, uring_state *u, chann
     e->owner = c;
     e->bits &= ENTRY_LISTED;
     return 0;
+}
+
+// A large send is made at once, while its bytes are warm; the call it costs is little beside them. Half of the ring of
+// records is left to the completions, as by readiness.
+static inline bool submit_send_large(loop *l, uring_entry *e, channel *c) {
+    if (__builtin_expect(c->out.op != op_code::send || (e->bits & ENTRY_OUT_FULL) != 0, 0)) return false;
+    const lane_request *req = c->writes.tail;
+    if (req == nullptr || req->total < static_cast<int64_t>(BULK_PIECE) || done_room(l) <= l->done_capacity / 2) return false;
+    if (perform_send(l, c)) return true;
+    e->bits |= ENTRY_OUT_FULL;
+    return false;
 }
 
 static void uring_submit(loop *l, request *carrier) {
@@ -122,7 +150,7 @@ static void uring_submit(loop *l, request *carrier) {
     }
     uring_entry *e = uring_entry_at(u, fd);
     if (carrier == &c->in) uring_want_in(u, e, c->fd);
-    else uring_want_out(u, e, c->fd);
+    else if (!submit_send_large(l, e, c)) uring_want_out(u, e, c->fd);
 }
 
 // What is only wanted ends at once. What is in the kernel ends by its completion.
@@ -134,7 +162,7 @@ static void uring_cancel(loop *l, request *carrier) {
     uring_entry *e = uring_entry_at(u, fd);
     mio_assert(e->owner == c);
     const bool in = carrier == &c->in;
-    const uint16_t wanted = in ? ENTRY_IN_WANTED : ENTRY_OUT_WANTED;
+    const uint16_t wanted = in ? ENTRY_IN_WANTED : ENTRY_OUT_WANTED; // a poll for it may stay
     const uint16_t cancel = in ? ENTRY_IN_CANCEL : ENTRY_OUT_CANCEL;
     const uint16_t cancelled = in ? ENTRY_IN_CANCELLED : ENTRY_OUT_CANCELLED;
     if ((e->bits & wanted) != 0) {
@@ -148,14 +176,26 @@ static void uring_cancel(loop *l, request *carrier) {
     if (in || (e->out != uring_op::send && e->out != uring_op::answered)) uring_list(u, e, fd);
 }
 
+// A poll that stayed armed would hold the file open: no FIN. One enter for it, and what it brings waits in the queue.
+// (Not by another thread than the ring's: there it ends with the ring.)
+__attribute__((noinline)) static void drop_poll(loop *l, uring_state *u, uring_entry *e, int fd) {
+    e->in = uring_op::none;
+    if (u->dead || u->thread != thread_number() || uring_ring_space(&u->ring) == 0) return;
+    uring_prepare_cancel(u, uring_op::poll_in, e->sequence_in, fd);
+    (void)uring_enter(l, u, 0, -1); // a refusal is met again by the next poll
+}
+
 static void uring_forget(loop *l, channel *c) {
     mio_assert(c->in.state != request_state::started && c->out.state != request_state::started);
     uring_state *u = uring_of(l);
     if (c->fd < 0 || !fd_table_has(&u->entries, static_cast<uint32_t>(c->fd))) return;
     uring_entry *e = uring_entry_at(u, static_cast<uint32_t>(c->fd));
     if (e->owner != c) return;
+    if (e->in == uring_op::poll_in) drop_poll(l, u, e, c->fd);
     mio_assert(e->in == uring_op::none && e->out == uring_op::none);
     e->owner = nullptr;
+    e->sequence_in++; // what the kernel still says of it is stale
+    e->large = 0;
     e->bits &= ENTRY_LISTED;
 }
 
@@ -170,23 +210,6 @@ static bool nothing_found(const loop *l) { return l->done_head == l->done_tail &
 
 static bool is_refusal(int result) {
     return result < 0 && result != -ETIME && result != -EINTR && result != -EBUSY && result != -EAGAIN;
-}
-
-// Hands over what was built. What the kernel says, and afterwards nothing is built and not taken.
-static int uring_enter(loop *l, uring_state *u, unsigned wait, int64_t timeout_ns) {
-    uring_ring *r = &u->ring;
-    const unsigned before = r->entered;
-    l->counters.backend_calls++;
-    const int result = uring_ring_enter(r, wait, timeout_ns);
-    if (u->sends != 0) {
-        u->undecided = true;
-        u->undecided_from = before;
-        u->undecided_to = r->entered;
-        u->sends = 0;
-        u->messages_used = u->vectors_used = 0;
-    }
-    if (uring_ring_unsubmitted(r) != 0 && (r->setup & IORING_SETUP_SQPOLL) == 0) uring_unbuild(l, u);
-    return result;
 }
 
 // Completions that a full queue kept back, as far as there is room for them.
@@ -211,6 +234,7 @@ static int uring_poll(loop *l, int64_t timeout_ns) {
         if (error < 0) return uring_refused(l, u, error);
     }
     uring_ring *r = &u->ring;
+    u->received = 0;
     if (__builtin_expect(uring_ring_ready(r) != 0 || u->undecided, 0)) {
         uring_collect(l, u);
         uring_flush_overflow(l, u);

@@ -24,7 +24,7 @@ enum class uring_op : uint8_t {
     none,
     answered, // a send whose completion is there, but not worked off yet
     receive,  // multishot, into the ring of buffers
-    poll_in,
+    poll_in,  // multishot, by edges; not the carrier's: it stays armed from one to the next
     accept,   // multishot
     send,     // silent about its success
     poll_out,
@@ -35,7 +35,7 @@ enum class uring_op : uint8_t {
 
 // entry.bits
 constexpr uint16_t ENTRY_LISTED = 1u << 0;
-constexpr uint16_t ENTRY_IN_WANTED = 1u << 1;     // the in carrier is STARTED, and nothing of it is in the kernel
+constexpr uint16_t ENTRY_IN_WANTED = 1u << 1;     // the in carrier is STARTED, and nothing of it but a poll in the kernel
 constexpr uint16_t ENTRY_OUT_WANTED = 1u << 2;
 constexpr uint16_t ENTRY_IN_CANCEL = 1u << 3;     // what is in the kernel is to be cancelled
 constexpr uint16_t ENTRY_OUT_CANCEL = 1u << 4;
@@ -43,6 +43,9 @@ constexpr uint16_t ENTRY_IN_CANCELLED = 1u << 5;  // it was asked to end; its co
 constexpr uint16_t ENTRY_OUT_CANCELLED = 1u << 6;
 constexpr uint16_t ENTRY_OUT_FULL = 1u << 7;      // the last send said so: poll before the next one
 constexpr uint16_t ENTRY_IN_HOT = 1u << 8;        // there may be more to receive: try before polling
+constexpr uint16_t ENTRY_IN_LEAVES = 1u << 10;    // the receive or poll in the kernel is to end, the carrier is not
+constexpr uint16_t ENTRY_IN_STICKY = 1u << 11;    // hung up, an error, urgent data: a short read proves nothing
+constexpr uint16_t ENTRY_IN_BULK = 1u << 9;       // comes in large pieces: by calls of our own, into the hot block
 
 struct uring_entry { // 32 bytes
     channel *owner; // nullptr: nobody's
@@ -51,7 +54,8 @@ struct uring_entry { // 32 bytes
     uring_op in, out;
     uint16_t sequence_in, sequence_out; // of the operation that is, or was last, in the kernel
     uint32_t sent;  // bytes of the send in the kernel
-    uint32_t unused[2];
+    uint8_t large;  // large pieces received in a row, up to BULK_AFTER; bulk: small ones
+    uint8_t unused[7];
 };
 static_assert(sizeof(uring_entry) == 32, "ring entry");
 
@@ -75,6 +79,7 @@ struct uring_state {
     bool undecided;         // sends were entered, and what became of them is not known yet
     unsigned undecided_from, undecided_to; // submission entries
     unsigned sends;         // silent sends built for the next enter
+    size_t received;        // bytes received into the hot block in this poll
     unsigned messages_used, vectors_used;
     struct msghdr messages[URING_MESSAGES];
     struct iovec vectors[URING_VECTORS];
@@ -102,7 +107,7 @@ inline void uring_list(uring_state *u, uring_entry *e, uint32_t fd) {
 }
 inline bool uring_list_empty(const uring_state *u) { return u->last == &u->anchor; }
 
-// A STARTED carrier of which nothing is in the kernel.
+// A STARTED carrier of which nothing is in the kernel: looked at before the next enter.
 inline void uring_want_in(uring_state *u, uring_entry *e, int fd) {
     e->bits |= ENTRY_IN_WANTED;
     uring_list(u, e, static_cast<uint32_t>(fd));
@@ -110,6 +115,17 @@ inline void uring_want_in(uring_state *u, uring_entry *e, int fd) {
 inline void uring_want_out(uring_state *u, uring_entry *e, int fd) {
     e->bits |= ENTRY_OUT_WANTED;
     uring_list(u, e, static_cast<uint32_t>(fd));
+}
+
+// A stream that brings large pieces leaves the ring of buffers, which would pass all of them through the cache: polled,
+// received into the hot block and sent at once they find it warm.
+constexpr size_t BULK_PIECE = 8 << 10;
+constexpr uint8_t BULK_AFTER = 4;
+constexpr size_t BULK_BUDGET = 16 << 10; // as RECEIVE_BUDGET of readiness: then callbacks run, and the block comes home
+
+inline void uring_bulk_ends(uring_entry *e) {
+    e->bits &= static_cast<uint16_t>(~ENTRY_IN_BULK);
+    e->large = 0;
 }
 
 inline int uring_wake_fd(const loop *l) { return l->box->wake_fd; }
@@ -123,6 +139,8 @@ int uring_state_open(loop *l, uring_state *u);
 void uring_build(loop *l, uring_state *u);
 // Tries to receive or accept by a call of our own; wants again what did not end.
 void uring_try_in(loop *l, uring_state *u, uring_entry *e);
+// Into the next enter; there is space.
+void uring_prepare_cancel(uring_state *u, uring_op what, uint16_t sequence, int fd);
 // What was built and not taken by the kernel is wanted again.
 void uring_unbuild(loop *l, uring_state *u);
 // The only thing to do is one send: done by a call of its own. false: it is not so, or the socket is full.

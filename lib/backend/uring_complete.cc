@@ -14,6 +14,7 @@
 #include <mio/error.h>
 
 #include <errno.h>
+#include <poll.h>
 
 namespace mio {
 
@@ -105,6 +106,20 @@ __attribute__((noinline)) static void receive_last(loop *l, uring_state *u, urin
     uring_want_in(u, e, c->fd);
 }
 
+// Counts large pieces; after a few in a row the stream leaves the ring of buffers.
+static inline void receive_weigh(uring_state *u, uring_entry *e, size_t n) {
+    if (__builtin_expect(n < BULK_PIECE, 1)) {
+        e->large = 0;
+    } else if (++e->large == BULK_AFTER) {
+        e->large = 0;
+        e->bits |= ENTRY_IN_BULK;
+        if ((e->bits & ENTRY_IN_CANCELLED) == 0) {
+            e->bits |= ENTRY_IN_LEAVES;
+            uring_list(u, e, static_cast<uint32_t>(e->owner->fd));
+        }
+    }
+}
+
 static inline void complete_receive(loop *l, uring_state *u, const struct io_uring_cqe *cqe) {
     uring_entry *e = entry_in(u, cqe->user_data);
     if (__builtin_expect(cqe->res > 0, 1)) {
@@ -114,7 +129,10 @@ static inline void complete_receive(loop *l, uring_state *u, const struct io_uri
         mio_assert(from != nullptr && "the kernel named a buffer that it does not have");
         if (__builtin_expect(e == nullptr, 0)) block_release(from);
         else if (__builtin_expect((cqe->flags & IORING_CQE_F_MORE) == 0, 0)) receive_last(l, u, e, n, from, offset);
-        else request_finish(l, &e->owner->in, cqe->res, FINISH_MORE, from, offset);
+        else {
+            receive_weigh(u, e, n);
+            request_finish(l, &e->owner->in, cqe->res, FINISH_MORE, from, offset);
+        }
         return;
     }
     if (e == nullptr || (cqe->flags & IORING_CQE_F_MORE) != 0) return;
@@ -125,12 +143,30 @@ static inline void complete_receive(loop *l, uring_state *u, const struct io_uri
 static void complete_poll_in(loop *l, uring_state *u, const struct io_uring_cqe *cqe) {
     uring_entry *e = entry_in(u, cqe->user_data);
     if (e == nullptr) return;
+    const uint32_t fd = token_fd(cqe->user_data);
+    if ((cqe->flags & IORING_CQE_F_MORE) == 0) {
+        e->in = uring_op::none;
+        e->bits &= static_cast<uint16_t>(~ENTRY_IN_LEAVES);
+    }
     if (cqe->res < 0) {
-        in_failed(l, u, e, cqe->res);
-    } else if (in_ended(e)) {
-        request_finish(l, &e->owner->in, MIO_ECANCELED, 0, nullptr, 0);
-    } else {
+        if ((e->bits & ENTRY_IN_WANTED) == 0) return;
+        if (is_weather(cqe->res)) {
+            uring_list(u, e, fd);
+        } else {
+            e->bits &= static_cast<uint16_t>(~ENTRY_IN_WANTED);
+            request_finish(l, &e->owner->in, cqe->res, 0, nullptr, 0);
+        }
+        return;
+    }
+    if ((cqe->res & (POLLPRI | POLLRDHUP | POLLHUP | POLLERR)) != 0) e->bits |= ENTRY_IN_STICKY;
+    if ((e->bits & ENTRY_IN_WANTED) != 0) {
         uring_try_in(l, u, e);
+    } else {
+        // News for nobody: it need not be told again. Whoever comes next tries first.
+        e->bits |= ENTRY_IN_HOT;
+        if (e->in == uring_op::none) return;
+        e->bits |= ENTRY_IN_LEAVES;
+        uring_list(u, e, fd);
     }
 }
 
@@ -238,7 +274,7 @@ void uring_reap(loop *l, uring_state *u) {
     uring_ring *r = &u->ring;
     unsigned at = r->seen;
     const unsigned end = at + uring_ring_ready(r);
-    for (; at != end && done_room(l) != 0; at++) {
+    for (; at != end && done_room(l) != 0 && u->received < BULK_BUDGET; at++) {
         const struct io_uring_cqe cqe = *uring_ring_cqe_at(r, at);
         complete(l, u, &cqe);
     }

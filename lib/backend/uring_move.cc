@@ -44,13 +44,14 @@ static bool ring_bury(loop *l, uring_state *u) {
 // What was in the ring when it died: its end is no end of the carrier's.
 static void entry_uproot(loop *l, uring_state *u, uring_entry *e, bool again) {
     channel *c = e->owner;
-    const bool in = e->in != uring_op::none;
+    const bool in = e->in == uring_op::receive || e->in == uring_op::accept;
     const bool out = e->out != uring_op::none;
     const bool in_cancelled = (e->bits & (ENTRY_IN_CANCEL | ENTRY_IN_CANCELLED)) != 0;
     const bool out_cancelled = (e->bits & (ENTRY_OUT_CANCEL | ENTRY_OUT_CANCELLED)) != 0;
     if (e->out == uring_op::connect) e->bits |= ENTRY_OUT_FULL; // the socket connects on; a poll tells
     e->in = e->out = uring_op::none;
     e->bits &= static_cast<uint16_t>(~(ENTRY_IN_CANCEL | ENTRY_IN_CANCELLED | ENTRY_OUT_CANCEL | ENTRY_OUT_CANCELLED));
+    if ((e->bits & ENTRY_IN_WANTED) != 0) uring_want_in(u, e, c->fd);
     if (in && again && !in_cancelled) uring_want_in(u, e, c->fd);
     else if (in) request_settle(l, &c->in, MIO_ECANCELED);
     if (out && again && !out_cancelled) uring_want_out(u, e, c->fd);

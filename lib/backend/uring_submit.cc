@@ -3,7 +3,8 @@
 // Decides how an operation is asked: which of them the ring takes, which are tried by a call of our own, and what waits
 // as a poll. It must not know what a completion means.
 //
-//   receive   into the pool: multishot. Into a caller's buffer, or while the ring of buffers is empty: poll, then recv(2)
+//   receive   into the pool: multishot. Large pieces, into a caller's buffer, or while the ring of buffers is empty:
+//             poll, then recv(2)
 //   accept    multishot; else poll, then accept4(2)
 //   send      silent about its success, everything the lane has; when the socket is full: poll first; else send(2)
 //   connect   as it is; else connect(2), then poll
@@ -31,6 +32,15 @@ static void prepare_poll(uring_state *u, int fd, unsigned events, uint64_t token
     sqe->user_data = token;
 }
 
+void uring_prepare_cancel(uring_state *u, uring_op what, uint16_t sequence, int fd) {
+    struct io_uring_sqe *sqe = uring_ring_sqe(&u->ring);
+    const uint64_t target = uring_token(what, sequence, fd);
+    if (what == uring_op::poll_in || what == uring_op::poll_out) io_uring_prep_poll_remove(sqe, target);
+    else io_uring_prep_cancel64(sqe, target, 0);
+    if ((u->ring.features & IORING_FEAT_CQE_SKIP) != 0) sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+    sqe->user_data = uring_token(uring_op::cancel, sequence, fd);
+}
+
 // --- in -------------------------------------------------------------------------------------------------------------
 
 static uint64_t in_token(uring_entry *e, uring_op what, int fd) {
@@ -39,7 +49,10 @@ static uint64_t in_token(uring_entry *e, uring_op what, int fd) {
 }
 
 static void in_poll(uring_state *u, uring_entry *e, int fd) {
-    prepare_poll(u, fd, POLLIN | POLLRDHUP, in_token(e, uring_op::poll_in, fd));
+    const uint64_t token = in_token(e, uring_op::poll_in, fd);
+    struct io_uring_sqe *sqe = uring_ring_sqe(&u->ring);
+    io_uring_prep_poll_multishot(sqe, fd, POLLIN | POLLPRI | POLLRDHUP);
+    sqe->user_data = token;
 }
 
 static void in_receive(uring_state *u, uring_entry *e, int fd) {
@@ -49,10 +62,8 @@ static void in_receive(uring_state *u, uring_entry *e, int fd) {
     sqe->flags |= IOSQE_BUFFER_SELECT;
     sqe->buf_group = URING_BUFFER_GROUP;
     // Not for a kernel thread that submits: there a receive that polled first stalled at an out-of-band mark.
-    if ((e->bits & ENTRY_IN_HOT) == 0 && (u->ring.setup & IORING_SETUP_SQPOLL) == 0)
-        sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
+    if ((u->ring.setup & IORING_SETUP_SQPOLL) == 0) sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
     sqe->user_data = token;
-    e->bits &= static_cast<uint16_t>(~ENTRY_IN_HOT);
 }
 
 static void in_accept(uring_state *u, uring_entry *e, int fd) {
@@ -62,27 +73,49 @@ static void in_accept(uring_state *u, uring_entry *e, int fd) {
     sqe->user_data = token;
 }
 
+// The poll tells by edges: where a short read may have another reason than an empty socket, only EAGAIN ends it. (On
+// unix sockets it also stops behind a message with control data.)
+static bool is_doubtful(const uring_entry *e) {
+    return (e->bits & ENTRY_IN_STICKY) != 0 || (e->owner->flags & CHANNEL_TCP) == 0;
+}
+
+static void bulk_weigh(uring_entry *e, size_t n) {
+    if (n >= BULK_PIECE) e->large = 0;
+    else if (n != 0 && ++e->large == BULK_AFTER) uring_bulk_ends(e);
+}
+
 void uring_try_in(loop *l, uring_state *u, uring_entry *e) {
     channel *c = e->owner;
-    size_t received = 0;
-    e->bits &= static_cast<uint16_t>(~ENTRY_IN_HOT);
-    if (perform(l, &c->in, false, &received)) e->bits |= ENTRY_IN_HOT;
-    if (c->in.state == request_state::started) uring_want_in(u, e, c->fd);
+    const size_t before = u->received;
+    const bool more = perform(l, &c->in, is_doubtful(e), &u->received);
+    e->bits = static_cast<uint16_t>(more ? e->bits | ENTRY_IN_HOT : e->bits & ~ENTRY_IN_HOT);
+    if ((e->bits & ENTRY_IN_BULK) != 0) bulk_weigh(e, u->received - before);
+    if (c->in.state != request_state::started) e->bits &= static_cast<uint16_t>(~ENTRY_IN_WANTED);
+    else if (more || e->in == uring_op::none) uring_list(u, e, static_cast<uint32_t>(c->fd));
+}
+
+static bool in_by_ring(const uring_state *u, const uring_entry *e) {
+    const channel *c = e->owner;
+    if (c->in.op == op_code::accept) return (u->features & MIO_URING_ACCEPT) != 0;
+    struct iovec own;
+    return (e->bits & (ENTRY_IN_BULK | ENTRY_IN_HOT)) == 0 && u->buffers.ring != nullptr &&
+           !uring_buffers_empty(&u->buffers) && !lane_room(&c->reads, &own);
 }
 
 static void build_in(loop *l, uring_state *u, uring_entry *e, int fd) {
-    channel *c = e->owner;
-    e->bits &= static_cast<uint16_t>(~ENTRY_IN_WANTED);
-    if (c->in.op == op_code::accept && (u->features & MIO_URING_ACCEPT) != 0) {
-        in_accept(u, e, fd);
-        return;
+    if (in_by_ring(u, e)) {
+        if (e->in == uring_op::poll_in) { // when it has ended the entry comes here again
+            uring_prepare_cancel(u, e->in, e->sequence_in, fd);
+            return;
+        }
+        e->bits &= static_cast<uint16_t>(~ENTRY_IN_WANTED);
+        if (e->owner->in.op == op_code::accept) in_accept(u, e, fd);
+        else in_receive(u, e, fd);
+    } else if ((e->bits & ENTRY_IN_HOT) != 0) {
+        uring_try_in(l, u, e);
+    } else if (e->in == uring_op::none) {
+        in_poll(u, e, fd);
     }
-    struct iovec own;
-    const bool multishot = c->in.op == op_code::receive && u->buffers.ring != nullptr &&
-                           !uring_buffers_empty(&u->buffers) && !lane_room(&c->reads, &own);
-    if (multishot) in_receive(u, e, fd);
-    else if ((e->bits & ENTRY_IN_HOT) != 0) uring_try_in(l, u, e);
-    else in_poll(u, e, fd);
 }
 
 // --- out ------------------------------------------------------------------------------------------------------------
@@ -202,27 +235,23 @@ static void build_out(loop *l, uring_state *u, uring_entry *e, int fd) {
 
 // --- cancel ---------------------------------------------------------------------------------------------------------
 
-static void prepare_cancel(uring_state *u, uring_op what, uint16_t sequence, int fd) {
-    struct io_uring_sqe *sqe = uring_ring_sqe(&u->ring);
-    const uint64_t target = uring_token(what, sequence, fd);
-    if (what == uring_op::poll_in || what == uring_op::poll_out) io_uring_prep_poll_remove(sqe, target);
-    else io_uring_prep_cancel64(sqe, target, 0);
-    if ((u->ring.features & IORING_FEAT_CQE_SKIP) != 0) sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
-    sqe->user_data = uring_token(uring_op::cancel, sequence, fd);
-}
-
 static void build_cancels(uring_state *u, uring_entry *e, int fd) {
+    if ((e->bits & ENTRY_IN_LEAVES) != 0) {
+        e->bits &= static_cast<uint16_t>(~ENTRY_IN_LEAVES);
+        if (e->in != uring_op::none && (e->bits & (ENTRY_IN_CANCEL | ENTRY_IN_CANCELLED)) == 0)
+            uring_prepare_cancel(u, e->in, e->sequence_in, fd);
+    }
     if ((e->bits & ENTRY_IN_CANCEL) != 0) {
         e->bits &= static_cast<uint16_t>(~ENTRY_IN_CANCEL);
         if (e->in != uring_op::none) {
-            prepare_cancel(u, e->in, e->sequence_in, fd);
+            uring_prepare_cancel(u, e->in, e->sequence_in, fd);
             e->bits |= ENTRY_IN_CANCELLED;
         }
     }
     if ((e->bits & ENTRY_OUT_CANCEL) != 0) {
         e->bits &= static_cast<uint16_t>(~ENTRY_OUT_CANCEL);
         if (e->out != uring_op::none) {
-            prepare_cancel(u, e->out, e->sequence_out, fd);
+            uring_prepare_cancel(u, e->out, e->sequence_out, fd);
             e->bits |= ENTRY_OUT_CANCELLED;
         }
     }
@@ -251,9 +280,10 @@ void uring_build(loop *l, uring_state *u) {
     const uring_entry *end = u->last; // as it stands
     while (!uring_list_empty(u)) {
         if (uring_ring_space(&u->ring) < SPACE_FOR_ONE || done_room(l) < u->sends + ROOM_FOR_ONE) break;
+        if (u->received >= BULK_BUDGET) break;
         uint32_t fd;
         uring_entry *e = list_pop(u, &fd);
-        if ((e->bits & (ENTRY_IN_CANCEL | ENTRY_OUT_CANCEL)) != 0) build_cancels(u, e, static_cast<int>(fd));
+        if ((e->bits & (ENTRY_IN_CANCEL | ENTRY_OUT_CANCEL | ENTRY_IN_LEAVES)) != 0) build_cancels(u, e, static_cast<int>(fd));
         if ((e->bits & ENTRY_OUT_WANTED) != 0) build_out(l, u, e, static_cast<int>(fd));
         if ((e->bits & ENTRY_IN_WANTED) != 0) build_in(l, u, e, static_cast<int>(fd));
         if (e == end) break;
@@ -261,11 +291,13 @@ void uring_build(loop *l, uring_state *u) {
 }
 
 bool uring_send_alone(loop *l, uring_state *u) {
-    constexpr uint16_t asked = ENTRY_IN_WANTED | ENTRY_OUT_WANTED | ENTRY_IN_CANCEL | ENTRY_OUT_CANCEL | ENTRY_OUT_FULL;
+    constexpr uint16_t asked = ENTRY_OUT_WANTED | ENTRY_IN_CANCEL | ENTRY_OUT_CANCEL | ENTRY_OUT_FULL | ENTRY_IN_LEAVES |
+                               ENTRY_IN_HOT;
     if (uring_list_empty(u)) return false;
     const uint32_t fd = u->anchor.next;
     uring_entry *e = uring_entry_at(u, fd);
     if (u->last != e || (e->bits & asked) != ENTRY_OUT_WANTED || e->owner->out.op != op_code::send) return false;
+    if ((e->bits & ENTRY_IN_WANTED) != 0 && e->in != uring_op::poll_in) return false;
     if (done_room(l) == 0 || !u->wake_armed) return false;
     if (!perform_send(l, e->owner)) {
         e->bits |= ENTRY_OUT_FULL;
@@ -282,8 +314,10 @@ bool uring_send_alone(loop *l, uring_state *u) {
 static void unbuild_cancel(uring_state *u, uint64_t target) {
     uring_entry *e = uring_entry_at(u, token_fd(target));
     const bool in = op_is_in(token_op(target));
-    e->bits &= static_cast<uint16_t>(in ? ~ENTRY_IN_CANCELLED : ~ENTRY_OUT_CANCELLED);
-    e->bits |= in ? ENTRY_IN_CANCEL : ENTRY_OUT_CANCEL;
+    const uint16_t cancelled = in ? ENTRY_IN_CANCELLED : ENTRY_OUT_CANCELLED;
+    const bool leaves = in && (e->bits & cancelled) == 0;
+    e->bits = static_cast<uint16_t>(e->bits & ~cancelled);
+    e->bits |= leaves ? ENTRY_IN_LEAVES : in ? ENTRY_IN_CANCEL : ENTRY_OUT_CANCEL;
     uring_list(u, e, token_fd(target));
 }
 
@@ -300,7 +334,8 @@ void uring_unbuild(loop *, uring_state *u) {
             uring_entry *e = uring_entry_at(u, token_fd(token));
             if (op_is_in(token_op(token))) {
                 e->in = uring_op::none;
-                uring_want_in(u, e, static_cast<int>(token_fd(token)));
+                if (token_op(token) == uring_op::poll_in) uring_list(u, e, token_fd(token));
+                else uring_want_in(u, e, static_cast<int>(token_fd(token)));
             } else {
                 e->out = uring_op::none;
                 uring_want_out(u, e, static_cast<int>(token_fd(token)));
