@@ -56,10 +56,31 @@ static int64_t turn_poll_timeout(loop *l, int64_t limit_ns) {
     return limit_ns < 0 || wait_ns < limit_ns ? wait_ns : limit_ns;
 }
 
+// Looks again and again for options.spin_ns before anybody sleeps. true: there is something to do, or the time is up.
+__attribute__((noinline)) static bool turn_spin(loop *l, int64_t *timeout_ns, int *error) {
+    const int64_t begun_ns = l->with->now(l);
+    int64_t spent_ns;
+    do {
+        l->counters.polls++;
+        *error = l->with->poll(l, 0);
+        if (*error < 0 || turn_work_queued(l) || remote_pending(l->box)) return true;
+        spent_ns = l->with->now(l) - begun_ns;
+        if (*timeout_ns >= 0 && spent_ns >= *timeout_ns) return true;
+    } while (spent_ns < l->options.spin_ns);
+    if (*timeout_ns >= 0) *timeout_ns -= spent_ns;
+    return false;
+}
+
 static int turn_poll(loop *l, int64_t limit_ns) {
     remote *box = l->box;
     if (l->done_head == l->done_tail) l->done_head = l->done_tail = 0; // an empty ring starts at its first, hot record
     int64_t timeout_ns = limit_ns == 0 ? 0 : turn_poll_timeout(l, limit_ns);
+    int error = 0;
+    if (__builtin_expect(timeout_ns != 0 && l->options.spin_ns != 0 && l->world == nullptr, 0) &&
+        turn_spin(l, &timeout_ns, &error)) {
+        l->now_fresh = false;
+        return error;
+    }
     if (timeout_ns != 0) {
         // Asleep is visible before the inboxes are looked at again; remote_notify has the other half.
         box->asleep.store(1, std::memory_order_relaxed);
@@ -69,7 +90,7 @@ static int turn_poll(loop *l, int64_t limit_ns) {
         else l->counters.polls_waited++;
     }
     l->counters.polls++;
-    const int error = l->with->poll(l, timeout_ns);
+    error = l->with->poll(l, timeout_ns);
     if (timeout_ns != 0 || box->asleep.load(std::memory_order_relaxed) != 0)
         box->asleep.store(0, std::memory_order_relaxed);
     l->now_fresh = false;
