@@ -30,8 +30,8 @@ static void buffers_shape(const loop *l, uring_buffers *b, bool incremental) {
     b->blocks = static_cast<unsigned>(blocks);
     b->piece = incremental ? static_cast<uint32_t>(block_size) : URING_CLASSIC_PIECE;
     if (b->piece > block_size) b->piece = static_cast<uint32_t>(block_size);
-    b->per_block = static_cast<unsigned>(block_size / b->piece);
-    b->entries = b->blocks * b->per_block;
+    b->per_block_shift = static_cast<unsigned>(__builtin_ctzl(block_size / b->piece));
+    b->entries = b->blocks << b->per_block_shift;
     b->absent = b->blocks == 64 ? ~UINT64_C(0) : (UINT64_C(1) << b->blocks) - 1;
     b->used = 0;
 }
@@ -71,9 +71,9 @@ static int block_add(const loop *l, uring_buffers *b, unsigned number, int behin
     char *base = l->pool.lent[number]->owner.base;
     b->offset[number] = 0;
     const int mask = static_cast<int>(b->entries - 1);
-    for (unsigned i = 0; i < b->per_block; i++)
+    for (unsigned i = 0; i < 1u << b->per_block_shift; i++)
         io_uring_buf_ring_add(b->ring, base + i * b->piece, b->piece,
-                              static_cast<unsigned short>(number * b->per_block + i), mask, behind++);
+                              static_cast<unsigned short>((number << b->per_block_shift) + i), mask, behind++);
     return behind;
 }
 
@@ -100,7 +100,7 @@ void uring_buffers_refill(loop *l, uring_buffers *b) {
 block *uring_buffers_take(loop *l, uring_buffers *b, uint32_t cqe_flags, size_t n, uint32_t *offset) {
     if (b->ring == nullptr) return nullptr;
     const unsigned id = cqe_flags >> IORING_CQE_BUFFER_SHIFT;
-    const unsigned number = id / b->per_block;
+    const unsigned number = id >> b->per_block_shift;
     if (number >= b->blocks || (b->absent >> number & 1) != 0 || n > b->piece) return nullptr;
     const uint64_t bit = UINT64_C(1) << number;
     if (b->incremental) {
@@ -109,9 +109,9 @@ block *uring_buffers_take(loop *l, uring_buffers *b, uint32_t cqe_flags, size_t 
         b->offset[number] += static_cast<uint32_t>(n);
         if ((cqe_flags & IORING_CQE_F_BUF_MORE) == 0 || b->offset[number] == b->piece) b->used |= bit;
     } else {
-        const unsigned piece = id % b->per_block;
-        *offset = piece * b->piece;
-        if (piece == b->per_block - 1) b->used |= bit;
+        const unsigned last = (1u << b->per_block_shift) - 1;
+        *offset = (id & last) * b->piece;
+        if ((id & last) == last) b->used |= bit;
     }
     return pool_cut(l, number, *offset, n);
 }

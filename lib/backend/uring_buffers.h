@@ -22,7 +22,7 @@ struct uring_buffers {
     size_t ring_size;
     unsigned entries;    // buffers that it holds
     unsigned blocks;     // lent at most
-    unsigned per_block;  // buffers of one block
+    unsigned per_block_shift; // buffers of one block, a power of two
     uint32_t piece;      // bytes of a buffer
     bool incremental;
     uint64_t absent;     // numbers of blocks that are not lent
