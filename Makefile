@@ -240,9 +240,10 @@ suite_abi = 'headers=$(srcdir)/tests/abi/headers $(srcdir)' \
 	$(if $(wildcard $(srcdir)/tests/abi/*.cc $(srcdir)/tests/abi/*.c),'abi=$(srcdir)/tests/abi/programs $(srcdir) $(static_library)')
 suite_unit = $(foreach t,$(unit),'$(patsubst $(B)/tests/unit/test_%,unit[%],$(t))=$(t)')
 suite_api = $(foreach b,$(1),$(if $(api),'api[$(b)]=$(api) --backend=$(b)'))
-# $(call suite_torture,SEEDS ON SIM,WITHOUT MEMORY,ON EPOLL)
+# $(call suite_torture,SEEDS ON SIM,WITHOUT MEMORY,ON EACH KERNEL BACKEND)
 suite_torture = $(if $(torture),'torture[sim]=$(torture) --backend=sim --seeds=1:$(1)' \
-	'torture[oom]=$(torture) --backend=sim --seeds=1:$(2) --oom' 'torture[epoll]=$(torture) --backend=epoll --seeds=1:$(3)')
+	'torture[oom]=$(torture) --backend=sim --seeds=1:$(2) --oom' \
+	$(foreach b,$(filter-out sim,$(BACKENDS)),'torture[$(b)]=$(torture) --backend=$(b) --seeds=1:$(3)'))
 suite_examples = $(if $(wildcard $(srcdir)/tests/examples/run),'examples=$(srcdir)/tests/examples/run $(B)/examples')
 suite_readme = 'readme=$(srcdir)/tools/check-readme $(srcdir) $(static_library)'
 
