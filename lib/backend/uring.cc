@@ -181,8 +181,11 @@ static void uring_cancel(loop *l, request *carrier) {
 __attribute__((noinline)) static void drop_poll(loop *l, uring_state *u, uring_entry *e, int fd) {
     e->in = uring_op::none;
     if (u->dead || u->thread != thread_number() || uring_ring_space(&u->ring) == 0) return;
-    uring_prepare_cancel(u, uring_op::poll_in, e->sequence_in, fd);
-    (void)uring_enter(l, u, 0, -1); // a refusal is met again by the next poll
+    int result = -EAGAIN;
+    for (int tries = 0; tries < 3 && (result == -EAGAIN || result == -EBUSY || result == -EINTR); tries++) {
+        uring_prepare_cancel(u, uring_op::poll_in, e->sequence_in, fd);
+        result = uring_enter(l, u, 0, -1); // a refusal is met again by the next poll
+    }
 }
 
 static void uring_forget(loop *l, channel *c) {

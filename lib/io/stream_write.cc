@@ -276,12 +276,14 @@ void stream_request_abandon(loop *l, lane_request *req) {
     request *carrier = out ? &s->out : static_cast<request *>(&s->in);
     req->flags = static_cast<uint16_t>(req->flags | REQUEST_ABANDONED);
     if (req->state != request_state::done) {
-        // A carrier whose result is queued may have moved bytes of this request: it is counted until they are dealt.
+        // A carrier whose result is queued may have moved bytes of this request: it is counted until they are dealt. So
+        // is one of a write that the backend could not end at once: its result is still to come.
         const bool carried = carrier->state == request_state::done;
         stream_request_cancel(l, req, MIO_ECANCELED);
         if (req->op == op_code::connected) return;
+        const bool coming = out && carrier->state == request_state::started;
         // One that has been asked to end reads its arguments from the lane: this request is no part of them now.
-        if (!carried && req->state != request_state::done) {
+        if (!carried && !coming && req->state != request_state::done) {
             if (out) write_end(s, req, MIO_ECANCELED);
             else req->state = request_state::done;
         }
