@@ -12,7 +12,7 @@
 
 namespace mio {
 
-constexpr size_t URING_INCREMENTAL_BYTES = 512 << 10; // lent at once
+constexpr size_t URING_INCREMENTAL_BYTES = 256 << 10; // lent at once
 constexpr size_t URING_CLASSIC_BYTES = 256 << 10;
 constexpr uint32_t URING_CLASSIC_PIECE = 4096;
 constexpr uint16_t URING_BUFFER_GROUP = 0;
