@@ -170,6 +170,40 @@ TEST(a_stop_from_another_thread_ends_a_sleeping_run) {
     assert_is(mio_loop_hold(loop, -1), 0);
 }
 
+TEST(a_loop_that_spins_looks_before_it_sleeps_and_is_woken_all_the_same) {
+    KERNEL_ONLY("a simulated world has no time to spend");
+    mio_loop_options_t options = loop_options();
+    options.spin_ns = MIO_SECOND + 1;
+    mio_loop_t *refused = nullptr;
+    assert_is(mio_loop_create(&refused, &options), MIO_EINVAL);
+    options.spin_ns = 20 * MIO_MILLISECOND;
+    mio_loop_t *loop = loop_open_with(&options);
+    // While it spins: it never slept, however often it looked.
+    const int64_t begun = mio_loop_now_ns(loop);
+    run_for(loop, 5 * MIO_MILLISECOND);
+    ck_assert_int_ge(mio_loop_now_ns(loop) - begun, 5 * MIO_MILLISECOND);
+    ck_assert_uint_gt(metrics(loop).polls, 2);
+    assert_is(metrics(loop).polls_waited, 0);
+    // After it: it sleeps, and a timer, a stop, a post end the sleep.
+    run_for(loop, 40 * MIO_MILLISECOND);
+    ck_assert_uint_ge(metrics(loop).polls_waited, 1);
+    assert_is(mio_loop_hold(loop, 1), 0);
+    const int64_t delays_ns[] = {MIO_MILLISECOND, 40 * MIO_MILLISECOND};
+    for (const int64_t after_ns : delays_ns) {
+        struct { mio_loop_t *loop; int64_t after_ns; } plan = {loop, after_ns};
+        pthread_t other;
+        assert_is(pthread_create(&other, nullptr, [](void *arg) -> void * {
+            auto *of = static_cast<decltype(&plan)>(arg);
+            sleep_ns(of->after_ns);
+            mio_loop_stop(of->loop);
+            return nullptr;
+        }, &plan), 0);
+        run_to_stop(loop);
+        pthread_join(other, nullptr);
+    }
+    assert_is(mio_loop_hold(loop, -1), 0);
+}
+
 TEST(run_and_destroy_inside_a_callback_are_refused) {
     mio_loop_t *loop = loop_open();
     mio_timer_t *timer;
