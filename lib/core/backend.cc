@@ -11,6 +11,7 @@
 #include "core/backend.h"
 
 #include "backend/sim.h"
+#include "core/remote.h"
 #ifdef __linux__
 #include "backend/epoll.h"
 #if MIO_HAVE_URING
