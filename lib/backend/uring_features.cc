@@ -298,6 +298,8 @@ static uint32_t mask_parse(const char *text) {
 static uring_features features;
 static std::atomic<int> features_state{0}; // 0: nobody asked, 1: somebody tests, 2: known
 
+constexpr int TESTED_WITHIN_MS = 5000;
+
 static void features_test() {
     features = uring_features();
     static constexpr uint32_t plain[] = {IORING_SETUP_SUBMIT_ALL | IORING_SETUP_COOP_TASKRUN, IORING_SETUP_SUBMIT_ALL, 0};
@@ -332,15 +334,18 @@ static void features_test() {
 }
 
 const uring_features *uring_features_known() {
-    int state = 0;
-    if (features_state.load(std::memory_order_acquire) != 2) {
+    int tries = 0;
+    while (features_state.load(std::memory_order_acquire) != 2) {
+        int state = 0;
         if (features_state.compare_exchange_strong(state, 1, std::memory_order_acquire)) {
             features_test();
             features.masked = mask_parse(secure_getenv("MIO_URING_MASK"));
             features_state.store(2, std::memory_order_release);
+        } else if (tries++ < TESTED_WITHIN_MS) {
+            (void)calls->poll_one(-1, 0, 1); // another thread tests
         } else {
-            while (features_state.load(std::memory_order_acquire) != 2) // another thread tests: some ms at most
-                (void)calls->poll_one(-1, 0, 1);
+            state = 1; // the tester was a thread of another process: this one was forked meanwhile
+            features_state.compare_exchange_strong(state, 0);
         }
     }
     return &features;
