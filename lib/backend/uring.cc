@@ -4,8 +4,8 @@
 //          what became of the silent sends -> completions
 //
 // The enter waits only when nothing is built that is silent about its success (that posts nothing to wait for), nothing
-// is left on the list, and nothing was found already. One send and nothing else is made by a call of its own, and that
-// poll does without an enter; but not two polls in a row, or a stream that chains its writes would keep the rest out.
+// is left on the list, and nothing was found already. With something found and nothing to hand over a poll does without
+// an enter; but not two polls in a row, or a stream that chains its writes would keep the rest out.
 //
 // What the kernel does that one must know (numbers of FIELD-NOTES are in the docs):
 //   1. It pins the file: no FIN goes out on close(2) while anything of it is in the ring. Core closes after the last
@@ -121,12 +121,15 @@ __attribute__((noinline)) static int entry_attach(loop *l, uring_state *u, chann
     return 0;
 }
 
-// A large send is made at once, while its bytes are warm; the call it costs is little beside them. Half of the ring of
-// records is left to the completions, as by readiness.
-static inline bool submit_send_large(loop *l, uring_entry *e, channel *c) {
+// The only send of a flush is made at once: one call for it and one that waits are fewer than two enters. So is a large
+// one, while its bytes are warm; the call it costs is little beside them. Half of the ring of records is left to the
+// completions, as by readiness.
+static inline bool submit_send_now(loop *l, const uring_state *u, uring_entry *e, channel *c) {
     if (__builtin_expect(c->out.op != op_code::send || (e->bits & ENTRY_OUT_FULL) != 0, 0)) return false;
     const lane_request *req = c->writes.tail;
-    if (req == nullptr || req->total < static_cast<int64_t>(BULK_PIECE) || done_room(l) <= l->done_capacity / 2) return false;
+    const bool large = req != nullptr && req->total >= static_cast<int64_t>(BULK_PIECE);
+    if (!large && !(l->flush_alone && uring_list_empty(u))) return false;
+    if (done_room(l) <= l->done_capacity / 2) return false;
     if (perform_send(l, c)) return true;
     e->bits |= ENTRY_OUT_FULL;
     return false;
@@ -150,7 +153,7 @@ static void uring_submit(loop *l, request *carrier) {
     }
     uring_entry *e = uring_entry_at(u, fd);
     if (carrier == &c->in) uring_want_in(u, e, c->fd);
-    else if (!submit_send_large(l, e, c)) uring_want_out(u, e, c->fd);
+    else if (!submit_send_now(l, u, e, c)) uring_want_out(u, e, c->fd);
 }
 
 // What is only wanted ends at once. What is in the kernel ends by its completion.
@@ -244,12 +247,12 @@ static int uring_poll(loop *l, int64_t timeout_ns) {
         if (uring_ring_ready(r) != 0 || u->undecided) return 0; // as much as there is room for
     }
     uring_buffers_refill(l, &u->buffers);
-    if (!u->skipped && uring_send_alone(l, u)) {
+    uring_build(l, u);
+    if (!u->skipped && uring_ring_unsubmitted(r) == 0 && !nothing_found(l)) {
         u->skipped = true;
         return 0;
     }
     u->skipped = false;
-    uring_build(l, u);
     const bool waits = timeout_ns != 0 && u->sends == 0 && uring_list_empty(u) && nothing_found(l);
     const int result = uring_enter(l, u, waits ? 1 : 0, timeout_ns);
     uring_collect(l, u);

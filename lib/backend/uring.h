@@ -143,8 +143,6 @@ void uring_try_in(loop *l, uring_state *u, uring_entry *e);
 void uring_prepare_cancel(uring_state *u, uring_op what, uint16_t sequence, int fd);
 // What was built and not taken by the kernel is wanted again.
 void uring_unbuild(loop *l, uring_state *u);
-// The only thing to do is one send: done by a call of its own. false: it is not so, or the socket is full.
-bool uring_send_alone(loop *l, uring_state *u);
 
 // --- uring_complete.cc ----------------------------------------------------------------------------------------------
 

@@ -290,25 +290,6 @@ void uring_build(loop *l, uring_state *u) {
     }
 }
 
-bool uring_send_alone(loop *l, uring_state *u) {
-    constexpr uint16_t asked = ENTRY_OUT_WANTED | ENTRY_IN_CANCEL | ENTRY_OUT_CANCEL | ENTRY_OUT_FULL | ENTRY_IN_LEAVES |
-                               ENTRY_IN_HOT;
-    if (uring_list_empty(u)) return false;
-    const uint32_t fd = u->anchor.next;
-    uring_entry *e = uring_entry_at(u, fd);
-    if (u->last != e || (e->bits & asked) != ENTRY_OUT_WANTED || e->owner->out.op != op_code::send) return false;
-    if ((e->bits & ENTRY_IN_WANTED) != 0 && e->in != uring_op::poll_in) return false;
-    if (done_room(l) == 0 || !u->wake_armed) return false;
-    if (!perform_send(l, e->owner)) {
-        e->bits |= ENTRY_OUT_FULL;
-        return false;
-    }
-    uint32_t popped;
-    list_pop(u, &popped);
-    e->bits &= static_cast<uint16_t>(~ENTRY_OUT_WANTED);
-    return true;
-}
-
 // --- taken back -----------------------------------------------------------------------------------------------------
 
 static void unbuild_cancel(uring_state *u, uint64_t target) {

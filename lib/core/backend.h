@@ -27,7 +27,7 @@ struct backend {
     void (*close)(loop *l, bool in_child);
 
     // A carrier became STARTED (by core, just before). Cannot fail: a failure is a result. May finish at once. Must
-    // not block. At most one carrier per channel and direction is STARTED.
+    // not block. At most one carrier per channel and direction is STARTED. loop->flush_alone: no other is submitted now.
     void (*submit)(loop *l, request *carrier);
 
     // Asks a STARTED carrier to end early. It ends by exactly one finish without MORE (now or in a later poll):

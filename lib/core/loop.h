@@ -39,6 +39,7 @@ struct loop {
     queue<handle> closings;     // handles whose end is due
     handle *current;            // whose callback ran last; nullptr after it was abandoned
     bool now_fresh;             // now_ns was read in this turn
+    bool flush_alone;           // what is being submitted is all that this flush has
 
     int64_t now_ns;
     uint64_t thread;            // thread_number of its thread; others may look (loop_thread)

@@ -28,6 +28,7 @@ static inline void turn_flush(loop *l) {
     timers_flush(l);
     if (queue_empty(l->dirty)) return;
     queue<request> batch = queue_take(&l->dirty);
+    l->flush_alone = batch.head->next == nullptr;
     while (request *carrier = queue_pop(&batch)) {
         mio_assert(carrier->state == request_state::waiting);
         if (__builtin_expect((carrier->flags & REQUEST_CANCEL) != 0, 0)) {
