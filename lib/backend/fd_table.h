@@ -28,6 +28,14 @@ template <class Entry> inline Entry *fd_table_at(const fd_table *t, uint32_t fd)
     return static_cast<Entry *>(t->chunks[fd >> FD_CHUNK_SHIFT]) + (fd & (FD_CHUNK_ENTRIES - 1));
 }
 
+// nullptr: the table does not have it.
+template <class Entry> inline Entry *fd_table_find(const fd_table *t, uint32_t fd) {
+    const uint32_t chunk = fd >> FD_CHUNK_SHIFT;
+    if (__builtin_expect(chunk >= t->capacity, 0)) return nullptr;
+    auto *entries = static_cast<Entry *>(t->chunks[chunk]);
+    return __builtin_expect(entries == nullptr, 0) ? nullptr : entries + (fd & (FD_CHUNK_ENTRIES - 1));
+}
+
 // Entries of the whole table, for the rare walk over all of them.
 inline uint32_t fd_table_end(const fd_table *t) { return t->capacity << FD_CHUNK_SHIFT; }
 

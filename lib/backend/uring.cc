@@ -29,7 +29,6 @@
 
 namespace mio {
 
-constexpr unsigned SUBMISSIONS = 256;
 constexpr int64_t BREATHER_NS = 1000000; // when the kernel has no memory for requests
 
 // ------------------------------------------------------------------------------------------------ open and close
@@ -59,7 +58,7 @@ int uring_state_open(loop *l, uring_state *u) {
     }
     params.flags |= IORING_SETUP_R_DISABLED | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
     params.cq_entries = l->done_capacity;
-    const unsigned submissions = l->done_capacity < SUBMISSIONS ? l->done_capacity : SUBMISSIONS;
+    const unsigned submissions = l->done_capacity < URING_SUBMISSIONS ? l->done_capacity : URING_SUBMISSIONS;
     int error = uring_ring_open(&u->ring, l->calls, submissions, &params);
     if (error < 0) return error;
     error = tomb_open(l, u);
@@ -95,16 +94,10 @@ static void uring_close(loop *l, bool in_child) {
 // Hands over what was built. What the kernel says, and afterwards nothing is built and not taken.
 static int uring_enter(loop *l, uring_state *u, unsigned wait, int64_t timeout_ns) {
     uring_ring *r = &u->ring;
-    const unsigned before = r->entered;
     l->counters.backend_calls++;
     const int result = uring_ring_enter(r, wait, timeout_ns);
-    if (u->sends != 0) {
-        u->undecided = true;
-        u->undecided_from = before;
-        u->undecided_to = r->entered;
-        u->sends = 0;
-        u->messages_used = u->vectors_used = 0;
-    }
+    u->undecided = u->sends != 0;
+    u->messages_used = u->vectors_used = 0;
     if (uring_ring_unsubmitted(r) != 0 && (r->setup & IORING_SETUP_SQPOLL) == 0) uring_unbuild(l, u);
     return result;
 }
@@ -135,24 +128,25 @@ static inline bool submit_send_now(loop *l, const uring_state *u, uring_entry *e
     return false;
 }
 
+// A carrier on a descriptor that is not (or no more) its entry's.
+__attribute__((noinline)) static uring_entry *submit_attach(loop *l, uring_state *u, request *carrier, channel *c) {
+    const int error = u->dead ? static_cast<int>(MIO_ECANCELED) : entry_attach(l, u, c);
+    if (error == 0) return uring_entry_at(u, static_cast<uint32_t>(c->fd));
+    request_settle(l, carrier, error);
+    return nullptr;
+}
+
 static void uring_submit(loop *l, request *carrier) {
     uring_state *u = uring_of(l);
-    channel *c = channel_of(carrier);
-    const uint32_t fd = static_cast<uint32_t>(c->fd);
-    mio_assert(carrier->state == request_state::started && c->fd >= 0);
-    if (__builtin_expect(!fd_table_has(&u->entries, fd) || uring_entry_at(u, fd)->owner != c, 0)) {
-        const int error = u->dead ? static_cast<int>(MIO_ECANCELED) : entry_attach(l, u, c);
-        if (error < 0) {
-            request_settle(l, carrier, error);
-            return;
-        }
+    const bool out = op_table[static_cast<unsigned>(carrier->op)].out;
+    channel *c = out ? channel_of_out(carrier) : channel_of_in(carrier);
+    mio_assert_slow(carrier->state == request_state::started && c->fd >= 0);
+    auto *e = fd_table_find<uring_entry>(&u->entries, static_cast<uint32_t>(c->fd));
+    if (__builtin_expect(e == nullptr || e->owner != c || u->dead, 0)) {
+        e = submit_attach(l, u, carrier, c);
+        if (e == nullptr) return;
     }
-    if (__builtin_expect(u->dead, 0)) {
-        request_settle(l, carrier, MIO_ECANCELED);
-        return;
-    }
-    uring_entry *e = uring_entry_at(u, fd);
-    if (carrier == &c->in) uring_want_in(u, e, c->fd);
+    if (!out) uring_want_in(u, e, c->fd);
     else if (!submit_send_now(l, u, e, c)) uring_want_out(u, e, c->fd);
 }
 

@@ -34,7 +34,7 @@ enum class uring_op : uint8_t {
 };
 
 // entry.bits
-constexpr uint16_t ENTRY_LISTED = 1u << 0;
+constexpr uint16_t ENTRY_LISTED = 1u << 0;        // the lowest: see uring_build
 constexpr uint16_t ENTRY_IN_WANTED = 1u << 1;     // the in carrier is STARTED, and nothing of it but a poll in the kernel
 constexpr uint16_t ENTRY_OUT_WANTED = 1u << 2;
 constexpr uint16_t ENTRY_IN_CANCEL = 1u << 3;     // what is in the kernel is to be cancelled
@@ -59,6 +59,8 @@ struct uring_entry { // 32 bytes
 };
 static_assert(sizeof(uring_entry) == 32, "ring entry");
 
+constexpr unsigned URING_SUBMISSIONS = 256; // at most
+
 // SENDMSG's arguments, read by the kernel during the enter.
 constexpr unsigned URING_MESSAGES = 64;
 constexpr unsigned URING_VECTORS = 1024;
@@ -76,11 +78,12 @@ struct uring_state {
     bool wake_armed;
     bool skipped;           // the last poll did without an enter
     bool dead;              // given up: nothing is asked of the kernel any more
-    bool undecided;         // sends were entered, and what became of them is not known yet
-    unsigned undecided_from, undecided_to; // submission entries
-    unsigned sends;         // silent sends built for the next enter
+    // Silent sends: built for the next enter; from then until it is known what became of them, undecided.
+    bool undecided;
+    unsigned sends, decided;
     size_t received;        // bytes received into the hot block in this poll
     unsigned messages_used, vectors_used;
+    uring_entry *silent[URING_SUBMISSIONS]; // sends of them
     struct msghdr messages[URING_MESSAGES];
     struct iovec vectors[URING_VECTORS];
 };

@@ -97,23 +97,4 @@ void uring_buffers_refill(loop *l, uring_buffers *b) {
     if (added != 0) io_uring_buf_ring_advance(b->ring, added);
 }
 
-block *uring_buffers_take(loop *l, uring_buffers *b, uint32_t cqe_flags, size_t n, uint32_t *offset) {
-    if (b->ring == nullptr) return nullptr;
-    const unsigned id = cqe_flags >> IORING_CQE_BUFFER_SHIFT;
-    const unsigned number = id >> b->per_block_shift;
-    if (number >= b->blocks || (b->absent >> number & 1) != 0 || n > b->piece) return nullptr;
-    const uint64_t bit = UINT64_C(1) << number;
-    if (b->incremental) {
-        if (n > b->piece - b->offset[number]) return nullptr;
-        *offset = b->offset[number];
-        b->offset[number] += static_cast<uint32_t>(n);
-        if ((cqe_flags & IORING_CQE_F_BUF_MORE) == 0 || b->offset[number] == b->piece) b->used |= bit;
-    } else {
-        const unsigned last = (1u << b->per_block_shift) - 1;
-        *offset = (id & last) * b->piece;
-        if ((id & last) == last) b->used |= bit;
-    }
-    return pool_cut(l, number, *offset, n);
-}
-
 }

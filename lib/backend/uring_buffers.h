@@ -27,7 +27,7 @@ struct uring_buffers {
     bool incremental;
     uint64_t absent;     // numbers of blocks that are not lent
     uint64_t used;       // numbers of blocks that the kernel is done with; looked at by the next refill
-    uint32_t offset[POOL_LENT_MAX]; // incremental: bytes used so far
+    uint32_t offset[POOL_LENT_MAX]; // incremental: bytes used so far, by number
 };
 
 // Registers with a ring that is enabled. 0, or an error and nothing is left behind.
@@ -43,7 +43,23 @@ inline bool uring_buffers_empty(const uring_buffers *b) {
     return ((b->absent | b->used) & all) == all;
 }
 
-// The buffer of a completion with n > 0 bytes: where they are, with a reference; nullptr: no such buffer.
-block *uring_buffers_take(loop *l, uring_buffers *b, uint32_t cqe_flags, size_t n, uint32_t *offset);
+// The buffer of a completion with n > 0 bytes: where they are, with a reference.
+inline block *uring_buffers_take(loop *l, uring_buffers *b, uint32_t cqe_flags, size_t n, uint32_t *offset) {
+    const unsigned id = cqe_flags >> IORING_CQE_BUFFER_SHIFT;
+    const unsigned number = id >> b->per_block_shift;
+    mio_assert(number < b->blocks && "the kernel named a buffer that it does not have");
+    uint32_t *used = &b->offset[number];
+    if (__builtin_expect(b->incremental, 1)) {
+        *offset = *used;
+        *used += static_cast<uint32_t>(n);
+        if ((cqe_flags & IORING_CQE_F_BUF_MORE) == 0) *used = b->piece;
+        if (__builtin_expect(*used == b->piece, 0)) b->used |= UINT64_C(1) << number;
+    } else {
+        const unsigned last = (1u << b->per_block_shift) - 1;
+        *offset = (id & last) * b->piece;
+        if ((id & last) == last) b->used |= UINT64_C(1) << number;
+    }
+    return pool_cut(l, number, *offset, n);
+}
 
 }

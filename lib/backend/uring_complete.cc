@@ -18,17 +18,16 @@
 
 namespace mio {
 
-static uring_entry *entry_of(uring_state *u, uint64_t token) {
-    const uint32_t fd = token_fd(token);
-    return fd_table_has(&u->entries, fd) ? uring_entry_at(u, fd) : nullptr;
+static inline uring_entry *entry_of(const uring_state *u, uint64_t token) {
+    return fd_table_find<uring_entry>(&u->entries, token_fd(token));
 }
 
-static uring_entry *entry_in(uring_state *u, uint64_t token) {
+static inline uring_entry *entry_in(const uring_state *u, uint64_t token) {
     uring_entry *e = entry_of(u, token);
     return e != nullptr && e->in == token_op(token) && e->sequence_in == token_sequence(token) ? e : nullptr;
 }
 
-static uring_entry *entry_out(uring_state *u, uint64_t token) {
+static inline uring_entry *entry_out(const uring_state *u, uint64_t token) {
     uring_entry *e = entry_of(u, token);
     return e != nullptr && e->out == token_op(token) && e->sequence_out == token_sequence(token) ? e : nullptr;
 }
@@ -46,20 +45,20 @@ static void mark_answered(uring_state *u) {
     }
 }
 
+// What the kernel did not take is wanted again already, and what was answered is not `send` any more.
 void uring_decide(loop *l, uring_state *u) {
     if (!u->undecided || uring_ring_overflowed(&u->ring)) return;
     mark_answered(u);
-    for (; u->undecided_from != u->undecided_to; u->undecided_from++) {
-        const uint64_t token = uring_ring_sqe_at(&u->ring, u->undecided_from)->user_data;
-        if (token_op(token) != uring_op::send) continue;
-        uring_entry *e = entry_out(u, token);
-        if (e == nullptr) continue; // answered
-        if (done_room(l) == 0) return;
+    for (; u->decided != u->sends; u->decided++) {
+        uring_entry *e = u->silent[u->decided];
+        if (__builtin_expect(e->out != uring_op::send, 0)) continue;
+        if (__builtin_expect(done_room(l) == 0, 0)) return;
         e->out = uring_op::none;
         e->bits &= static_cast<uint16_t>(~ENTRY_OUT_CANCEL);
         request_finish(l, &e->owner->out, e->sent, 0, nullptr, 0);
     }
     u->undecided = false;
+    u->sends = u->decided = 0;
 }
 
 // --- in -------------------------------------------------------------------------------------------------------------
@@ -120,21 +119,23 @@ static inline void receive_weigh(uring_state *u, uring_entry *e, size_t n) {
     }
 }
 
-static inline void complete_receive(loop *l, uring_state *u, const struct io_uring_cqe *cqe) {
+static inline void complete_bytes(loop *l, uring_state *u, const struct io_uring_cqe *cqe) {
     uring_entry *e = entry_in(u, cqe->user_data);
-    if (__builtin_expect(cqe->res > 0, 1)) {
-        const size_t n = static_cast<size_t>(cqe->res);
-        uint32_t offset;
-        block *from = uring_buffers_take(l, &u->buffers, cqe->flags, n, &offset);
-        mio_assert(from != nullptr && "the kernel named a buffer that it does not have");
-        if (__builtin_expect(e == nullptr, 0)) block_release(from);
-        else if (__builtin_expect((cqe->flags & IORING_CQE_F_MORE) == 0, 0)) receive_last(l, u, e, n, from, offset);
-        else {
-            receive_weigh(u, e, n);
-            request_finish(l, &e->owner->in, cqe->res, FINISH_MORE, from, offset);
-        }
-        return;
+    const size_t n = static_cast<size_t>(cqe->res);
+    uint32_t offset;
+    block *from = uring_buffers_take(l, &u->buffers, cqe->flags, n, &offset);
+    if (__builtin_expect(e == nullptr, 0)) {
+        block_release(from);
+    } else if (__builtin_expect((cqe->flags & IORING_CQE_F_MORE) == 0, 0)) {
+        receive_last(l, u, e, n, from, offset);
+    } else {
+        receive_weigh(u, e, n);
+        request_finish(l, &e->owner->in, cqe->res, FINISH_MORE, from, offset);
     }
+}
+
+static void complete_receive(loop *l, uring_state *u, const struct io_uring_cqe *cqe) {
+    uring_entry *e = entry_in(u, cqe->user_data);
     if (e == nullptr || (cqe->flags & IORING_CQE_F_MORE) != 0) return;
     if (cqe->res == -ENOBUFS) receive_without_buffer(l, u, e);
     else in_failed(l, u, e, cqe->res);
@@ -253,7 +254,7 @@ static void complete_connect(loop *l, uring_state *u, const struct io_uring_cqe 
 
 // --- the queue ------------------------------------------------------------------------------------------------------
 
-static inline void complete(loop *l, uring_state *u, const struct io_uring_cqe *cqe) {
+__attribute__((noinline)) static void complete(loop *l, uring_state *u, const struct io_uring_cqe *cqe) {
     switch (token_op(cqe->user_data)) {
     case uring_op::receive: complete_receive(l, u, cqe); return;
     case uring_op::poll_in: complete_poll_in(l, u, cqe); return;
@@ -275,8 +276,9 @@ void uring_reap(loop *l, uring_state *u) {
     unsigned at = r->seen;
     const unsigned end = at + uring_ring_ready(r);
     for (; at != end && done_room(l) != 0 && u->received < BULK_BUDGET; at++) {
-        const struct io_uring_cqe cqe = *uring_ring_cqe_at(r, at);
-        complete(l, u, &cqe);
+        const struct io_uring_cqe *cqe = uring_ring_cqe_at(r, at);
+        if (__builtin_expect(token_op(cqe->user_data) == uring_op::receive && cqe->res > 0, 1)) complete_bytes(l, u, cqe);
+        else complete(l, u, cqe);
     }
     uring_ring_seen(r, at);
 }

@@ -136,16 +136,16 @@ static void out_send_now(loop *l, uring_state *u, uring_entry *e, int fd) {
     out_poll(u, e, fd);
 }
 
-static void out_send_entered(uring_state *u, uring_entry *e, int fd, struct io_uring_sqe *sqe, size_t bytes) {
+static inline void out_send_entered(uring_state *u, uring_entry *e, int fd, struct io_uring_sqe *sqe, size_t bytes) {
     sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
     sqe->user_data = out_token(e, uring_op::send, fd);
     e->sent = static_cast<uint32_t>(bytes);
-    u->sends++;
+    u->silent[u->sends++] = e;
 }
 
 constexpr int SEND_FLAGS = MSG_DONTWAIT | MSG_WAITALL | MSG_NOSIGNAL;
 
-static void out_send_one(uring_state *u, uring_entry *e, int fd, const char *base, size_t n) {
+static inline void out_send_one(uring_state *u, uring_entry *e, int fd, const char *base, size_t n) {
     if (n > SEND_MAX) n = SEND_MAX;
     struct io_uring_sqe *sqe = uring_ring_sqe(&u->ring);
     io_uring_prep_send(sqe, fd, base, n, SEND_FLAGS);
@@ -194,7 +194,7 @@ __attribute__((noinline)) static void out_send_many(loop *l, uring_state *u, uri
     out_send_entered(u, e, fd, sqe, bytes);
 }
 
-static void out_send(loop *l, uring_state *u, uring_entry *e, int fd) {
+static inline void out_send(loop *l, uring_state *u, uring_entry *e, int fd) {
     if ((u->features & MIO_URING_SEND) == 0) {
         out_send_now(l, u, e, fd);
         return;
@@ -275,6 +275,17 @@ static void build_wake(loop *l, uring_state *u) {
     u->wake_armed = true;
 }
 
+// More than one thing to do, or something that is not usual.
+__attribute__((noinline)) static void build_any(loop *l, uring_state *u, uring_entry *e, int fd) {
+    if ((e->bits & (ENTRY_IN_CANCEL | ENTRY_OUT_CANCEL | ENTRY_IN_LEAVES)) != 0) build_cancels(u, e, fd);
+    if ((e->bits & ENTRY_OUT_WANTED) != 0) build_out(l, u, e, fd);
+    if ((e->bits & ENTRY_IN_WANTED) != 0) build_in(l, u, e, fd);
+}
+
+// An operation, or what must be cancelled of the one there is; a send without anything else is what an echo makes.
+constexpr uint16_t ENTRY_ASKS = ENTRY_IN_WANTED | ENTRY_OUT_WANTED | ENTRY_IN_CANCEL | ENTRY_OUT_CANCEL |
+                                ENTRY_IN_LEAVES | ENTRY_OUT_FULL;
+
 void uring_build(loop *l, uring_state *u) {
     if (__builtin_expect(!u->wake_armed, 0) && uring_ring_space(&u->ring) != 0) build_wake(l, u);
     const uring_entry *end = u->last; // as it stands
@@ -283,9 +294,12 @@ void uring_build(loop *l, uring_state *u) {
         if (u->received >= BULK_BUDGET) break;
         uint32_t fd;
         uring_entry *e = list_pop(u, &fd);
-        if ((e->bits & (ENTRY_IN_CANCEL | ENTRY_OUT_CANCEL | ENTRY_IN_LEAVES)) != 0) build_cancels(u, e, static_cast<int>(fd));
-        if ((e->bits & ENTRY_OUT_WANTED) != 0) build_out(l, u, e, static_cast<int>(fd));
-        if ((e->bits & ENTRY_IN_WANTED) != 0) build_in(l, u, e, static_cast<int>(fd));
+        if (__builtin_expect((e->bits & ENTRY_ASKS) == ENTRY_OUT_WANTED && e->owner->out.op == op_code::send, 1)) {
+            e->bits &= static_cast<uint16_t>(~ENTRY_OUT_WANTED);
+            out_send(l, u, e, static_cast<int>(fd));
+        } else {
+            build_any(l, u, e, static_cast<int>(fd));
+        }
         if (e == end) break;
     }
 }
