@@ -24,8 +24,9 @@
 // calls are in the script's log. Offsets of the queues are unlike any kernel's; memory is the script's, given back by
 // unmap. One thread; what scripted.h allows to others (write, the clock) they may do here too.
 //
-// Not modelled, the test ends with a message: linked, drained and fixed-file entries, multishot RECVMSG, POLL_UPDATE, a
-// ring's memory mapped twice, and an enter that would wait for ever.
+// The test ends with a message: for what is not modelled (linked, drained and fixed-file entries, multishot RECVMSG,
+// POLL_UPDATE, a ring's memory mapped twice), for an enter that would wait for ever, and when memory is unmapped that a
+// pending receive may still write to.
 #pragma once
 
 #if MIO_HAVE_URING

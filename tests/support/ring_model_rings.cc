@@ -76,7 +76,35 @@ void *model_map_fd(int fd, size_t size, int64_t offset) {
     return region->at;
 }
 
+static bool overlap(uint64_t at, size_t size, const void *other, size_t other_size) {
+    const auto begin = reinterpret_cast<uintptr_t>(other);
+    return at < begin + other_size && begin < at + size;
+}
+
+// What a receive that is pending may write to.
+static bool may_write(model_ring *r, const model_op *o, const void *ptr, size_t size) {
+    if (!op_receives(o)) return false;
+    for (const struct iovec &piece : o->pieces)
+        if (overlap(reinterpret_cast<uintptr_t>(piece.iov_base), piece.iov_len, ptr, size)) return true;
+    const model_group *g = (o->sqe.flags & IOSQE_BUFFER_SELECT) != 0 ? group_of(r, o->sqe.buf_group) : nullptr;
+    if (g == nullptr) return false;
+    if (overlap(reinterpret_cast<uintptr_t>(g->bufs), g->entries * sizeof(struct io_uring_buf), ptr, size)) return true;
+    for (unsigned i = 0; i < group_free(r, g); i++) {
+        const struct io_uring_buf *buf = &g->bufs[(g->head + i) & (g->entries - 1)];
+        if (overlap(buf->addr, buf->len, ptr, size)) return true;
+    }
+    return false;
+}
+
+// Nobody may give memory back that a kernel still receives into; also one that has not let go of a closed ring.
+static void check_unused(model_ring *r, const void *ptr, size_t size) {
+    if (!r->open && (r->files.empty() || world->kernel.lingers == 0)) return;
+    for (unsigned nth : r->pending)
+        if (may_write(r, &r->ops[nth], ptr, size)) model_broken(r, "memory of entry %u is given back", nth);
+}
+
 void model_unmap(void *ptr, size_t size) {
+    for (const auto &r : world->rings) check_unused(r.get(), ptr, size);
     for (const auto &r : world->rings)
         for (model_region &region : r->regions)
             if (ptr != nullptr && region.at == ptr) region.at = nullptr;

@@ -323,9 +323,17 @@ static void overrun() {
     for (int i = 0; i < 9; i++) arm(&ours, 1, IORING_OP_NOP, -1);
     enter(&ours, 9, 0, 0);
 }
+static void take_memory_away() {
+    ours.memory = static_cast<char *>(ours.calls->map_shared(8192));
+    ours.bufs = reinterpret_cast<struct io_uring_buf *>(ours.memory);
+    give_buffers(&ours, 2, 0);
+    arm_receive(&ours, 1, true);
+    enter(&ours, 1, 0, 0);
+    ours.calls->unmap(ours.memory, 8192);
+}
 
 static void test_what_ends_a_test(void **) {
-    void (*const cases[])() = {wait_for_ever, link_entries, complete_twice, overrun};
+    void (*const cases[])() = {wait_for_ever, link_entries, complete_twice, overrun, take_memory_away};
     for (auto *one : cases) {
         fflush(nullptr);
         const pid_t child = fork();
