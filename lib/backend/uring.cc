@@ -49,9 +49,8 @@ static int tomb_open(loop *l, uring_state *u) {
 }
 
 int uring_state_open(loop *l, uring_state *u) {
-    const uring_features *known = uring_features_known();
     struct io_uring_params params = {};
-    params.flags = (u->features & MIO_URING_DEFER) != 0 ? known->setup : known->setup_plain;
+    params.flags = u->setup_wanted;
     if (l->options.uring_sqpoll_ms != 0) {
         params.flags = IORING_SETUP_SQPOLL;
         params.sq_thread_idle = l->options.uring_sqpoll_ms;
@@ -61,6 +60,7 @@ int uring_state_open(loop *l, uring_state *u) {
     const unsigned submissions = l->done_capacity < URING_SUBMISSIONS ? l->done_capacity : URING_SUBMISSIONS;
     int error = uring_ring_open(&u->ring, l->calls, submissions, &params);
     if (error < 0) return error;
+    u->setup = params.flags;
     error = tomb_open(l, u);
     if (error < 0) uring_ring_close(&u->ring, false);
     return error;
@@ -71,9 +71,11 @@ static int uring_open(loop *l) {
     u->ring.fd = -1;
     u->tomb = -1;
     u->last = &u->anchor;
-    const uring_features *known = uring_features_known();
-    if (known->verdict < 0) return known->verdict;
-    u->features = known->works & ~known->masked & ~l->options.uring_without;
+    uring_features known;
+    const int error = uring_features_known(&known);
+    if (error < 0) return error;
+    u->features = known.works & ~known.masked & ~l->options.uring_without;
+    u->setup_wanted = (u->features & MIO_URING_DEFER) != 0 ? known.setup : known.setup_plain;
     // A kernel thread takes entries when it gets to them: nothing that refers to a caller's memory may be among them.
     if (l->options.uring_sqpoll_ms != 0) u->features &= ~(MIO_URING_DEFER | MIO_URING_SEND | MIO_URING_ZEROCOPY);
     // What is begun must be cancelled some day.
@@ -98,7 +100,7 @@ static int uring_enter(loop *l, uring_state *u, unsigned wait, int64_t timeout_n
     const int result = uring_ring_enter(r, wait, timeout_ns);
     u->undecided = u->sends != 0;
     u->messages_used = u->vectors_used = 0;
-    if (uring_ring_unsubmitted(r) != 0 && (r->setup & IORING_SETUP_SQPOLL) == 0) uring_unbuild(l, u);
+    if (uring_ring_unsubmitted(r) != 0 && (r->setup & IORING_SETUP_SQPOLL) == 0) uring_unbuild(u);
     return result;
 }
 
@@ -173,16 +175,14 @@ static void uring_cancel(loop *l, request *carrier) {
     if (in || (e->out != uring_op::send && e->out != uring_op::answered)) uring_list(u, e, fd);
 }
 
-// A poll that stayed armed would hold the file open: no FIN. One enter for it, and what it brings waits in the queue.
-// (Not by another thread than the ring's: there it ends with the ring.)
+// A poll that stays armed holds the file open: no FIN. One enter for it, at once: there may be no other, if this was the
+// last thing on the loop. An enter that does not take it leaves it to the next. (Not by another thread than the ring's:
+// there it ends with the ring.)
 __attribute__((noinline)) static void drop_poll(loop *l, uring_state *u, uring_entry *e, int fd) {
     e->in = uring_op::none;
-    if (u->dead || u->thread != thread_number() || uring_ring_space(&u->ring) == 0) return;
-    int result = -EAGAIN;
-    for (int tries = 0; tries < 3 && (result == -EAGAIN || result == -EBUSY || result == -EINTR); tries++) {
-        uring_prepare_cancel(u, uring_op::poll_in, e->sequence_in, fd);
-        result = uring_enter(l, u, 0, -1); // a refusal is met again by the next poll
-    }
+    if (u->dead || u->thread != thread_number()) return;
+    if (uring_ring_space(&u->ring) != 0) uring_prepare_cancel(u, uring_op::poll_in, e->sequence_in, fd);
+    (void)uring_enter(l, u, 0, -1); // a refusal is met again by the next poll
 }
 
 static void uring_forget(loop *l, channel *c) {

@@ -72,6 +72,7 @@ struct uring_state {
     uring_entry anchor;     // anchor.next: the first on the list
     uring_entry *last;      // the last on it; &anchor: empty
     uint32_t features;      // MIO_URING_... in use
+    uint32_t setup_wanted;  // IORING_SETUP_...: asked for, and what the last ring was made with
     uint32_t setup;
     uint64_t thread;        // whose ring it is; 0: not enabled yet
     int tomb;               // reads as ended once the kernel has let go of the whole ring; -1: not registered yet
@@ -100,7 +101,7 @@ inline uint32_t token_fd(uint64_t token) { return static_cast<uint32_t>(token); 
 
 inline bool op_is_in(uring_op op) { return op == uring_op::receive || op == uring_op::poll_in || op == uring_op::accept; }
 
-inline uring_entry *uring_entry_at(uring_state *u, uint32_t fd) { return fd_table_at<uring_entry>(&u->entries, fd); }
+inline uring_entry *uring_entry_at(const uring_state *u, uint32_t fd) { return fd_table_at<uring_entry>(&u->entries, fd); }
 
 inline void uring_list(uring_state *u, uring_entry *e, uint32_t fd) {
     if ((e->bits & ENTRY_LISTED) != 0) return;
@@ -144,8 +145,8 @@ void uring_build(loop *l, uring_state *u);
 void uring_try_in(loop *l, uring_state *u, uring_entry *e);
 // Into the next enter; there is space.
 void uring_prepare_cancel(uring_state *u, uring_op what, uint16_t sequence, int fd);
-// What was built and not taken by the kernel is wanted again.
-void uring_unbuild(loop *l, uring_state *u);
+// What was built and not taken by the kernel is wanted again; what nobody could want again stays built.
+void uring_unbuild(uring_state *u);
 
 // --- uring_complete.cc ----------------------------------------------------------------------------------------------
 

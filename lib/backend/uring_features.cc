@@ -42,12 +42,27 @@ constexpr int64_t WAIT_NS = 1000000000; // nothing here takes long; a kernel tha
 
 static const sys *const calls = &sys_real;
 
+// Want of something that may be given back, met by one of the tests: what they say proves nothing then. Only one thread
+// tests at a time.
+static int shortage;
+
+static int noted(int result) {
+    if (result == -EMFILE || result == -ENFILE || result == -ENOMEM || result == -ENOBUFS) shortage = result;
+    return result;
+}
+
+static void *noted(void *memory) {
+    if (memory == nullptr) shortage = -ENOMEM;
+    return memory;
+}
+
 // Waits for the completion of that token; others are dropped. false: it did not come.
 static bool scratch_await(uring_ring *r, uint64_t token, struct io_uring_cqe *out) {
     for (int tries = 0; tries < 16; tries++) {
         while (uring_ring_ready(r) != 0) {
             *out = *uring_ring_cqe_at(r, r->seen);
             uring_ring_seen(r, r->seen + 1);
+            noted(out->res);
             if (out->user_data == token) return true;
         }
         const int result = uring_ring_enter(r, 1, WAIT_NS);
@@ -72,7 +87,7 @@ static int scratch_open(uring_ring *r, uint32_t setup) {
     struct io_uring_params params = {};
     params.flags = setup | IORING_SETUP_CQSIZE;
     params.cq_entries = 64;
-    return uring_ring_open(r, calls, 16, &params);
+    return noted(uring_ring_open(r, calls, 16, &params));
 }
 
 static void pair_close(const int pair[2]) {
@@ -80,8 +95,8 @@ static void pair_close(const int pair[2]) {
     calls->close(pair[1]);
 }
 
-static bool pair_open(int pair[2]) { 
-    return calls->socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) == 0;
+static bool pair_open(int pair[2]) {
+    return noted(calls->socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair)) == 0;
 }
 
 static bool send_bytes(int fd, const char *bytes, size_t n) {
@@ -92,7 +107,7 @@ static bool send_bytes(int fd, const char *bytes, size_t n) {
 
 // Without this there is no ring for us: the wake-up, and everything else that falls back, polls.
 static bool try_poll(uring_ring *r) {
-    const int fd = calls->eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    const int fd = noted(calls->eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     if (fd < 0) return false;
     struct io_uring_cqe cqe;
     const uint64_t one = 1;
@@ -130,7 +145,7 @@ static bool try_cancel(uring_ring *r) {
 }
 
 static bool try_accept(uring_ring *r) {
-    const int listener = calls->socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    const int listener = noted(calls->socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
     struct sockaddr_un at = {};
     at.sun_family = AF_UNIX;
     socklen_t len = sizeof(sa_family_t); // an abstract name of the kernel's choice
@@ -143,7 +158,7 @@ static bool try_accept(uring_ring *r) {
     sqe->user_data = 5;
     works = works && scratch_silent(r, 5);
     for (int i = 0; works && i < 2; i++) {
-        const int client = calls->socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        const int client = noted(calls->socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
         struct io_uring_cqe cqe = {};
         works = client >= 0 && calls->connect(client, any, len) == 0 && scratch_await(r, 5, &cqe) && cqe.res >= 0 &&
                 (cqe.flags & IORING_CQE_F_MORE) != 0;
@@ -193,7 +208,7 @@ static bool try_receive_into(uring_ring *r, bool incremental, char *memory, stru
 }
 
 static bool try_receive(uring_ring *r, bool incremental) {
-    auto *page = static_cast<char *>(calls->map_shared(8192));
+    auto *page = static_cast<char *>(noted(calls->map_shared(8192)));
     if (page == nullptr) return false;
     const bool works = try_receive_into(r, incremental, page + 4096, reinterpret_cast<struct io_uring_buf_ring *>(page));
     uring_buffer_registration registration = {};
@@ -239,7 +254,7 @@ static bool try_send(uring_ring *r) {
     int pair[2];
     if (!pair_open(pair)) return false;
     constexpr size_t LARGE = 1 << 20;
-    auto *large = static_cast<char *>(calls->map(LARGE));
+    auto *large = static_cast<char *>(noted(calls->map(LARGE)));
     const int small = 32768;
     const bool works = large != nullptr && calls->setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &small, sizeof small) == 0 &&
                        try_send_on(r, pair, large, LARGE);
@@ -295,60 +310,64 @@ static uint32_t mask_parse(const char *text) {
     return masked;
 }
 
-static uring_features features;
-static std::atomic<int> features_state{0}; // 0: nobody asked, 1: somebody tests, 2: known
-
-constexpr int TESTED_WITHIN_MS = 5000;
-
-static void features_test() {
-    features = uring_features();
+static void features_test(uring_features *f) {
+    *f = uring_features();
+    shortage = 0;
     static constexpr uint32_t plain[] = {IORING_SETUP_SUBMIT_ALL | IORING_SETUP_COOP_TASKRUN, IORING_SETUP_SUBMIT_ALL, 0};
-    uring_ring r;
-    int error = scratch_open(&r, IORING_SETUP_SUBMIT_ALL | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN);
-    if (error >= 0) {
-        features.works = MIO_URING_DEFER;
-        features.setup = IORING_SETUP_SUBMIT_ALL | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
+    constexpr uint32_t defer = IORING_SETUP_SUBMIT_ALL | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
+    uring_ring ring;
+    f->verdict = scratch_open(&ring, defer);
+    if (f->verdict >= 0) {
+        f->works = MIO_URING_DEFER;
+        f->setup = defer;
     }
     for (const uint32_t flags : plain) {
         uring_ring other;
         const int refused = scratch_open(&other, flags);
+        if (refused == -EINVAL) continue;
         if (refused < 0) {
-            if (error < 0) error = refused;
-            if (refused == -EINVAL) continue;
+            if (f->verdict < 0) f->verdict = refused;
             break;
         }
-        features.setup_plain = flags;
-        if (error < 0) {
-            r = other;
-            error = 0;
-        } else {
-            uring_ring_close(&other, false);
-        }
+        f->setup_plain = flags;
+        if (f->verdict < 0) ring = other;
+        else uring_ring_close(&other, false);
+        f->verdict = 0;
         break;
     }
-    features.verdict = error < 0 ? error : 0;
-    if (error >= 0) {
-        try_all(&r, &features);
-        uring_ring_close(&r, false);
-    }
+    if (f->verdict < 0) return;
+    try_all(&ring, f);
+    uring_ring_close(&ring, false);
 }
 
-const uring_features *uring_features_known() {
+static uring_features features;
+static std::atomic<int> features_state{0}; // 0: nobody asked, 1: somebody tests, 2: known
+constexpr int TESTED_WITHIN_MS = 5000;
+
+// The tester's part. An error of the moment is its caller's alone.
+static int features_find(uring_features *out) {
+    features_test(out);
+    out->masked = mask_parse(secure_getenv("MIO_URING_MASK"));
+    if (shortage < 0) out->verdict = shortage;
+    else features = *out;
+    features_state.store(shortage < 0 ? 0 : 2, std::memory_order_release);
+    return out->verdict;
+}
+
+int uring_features_known(uring_features *out) {
     int tries = 0;
     while (features_state.load(std::memory_order_acquire) != 2) {
         int state = 0;
-        if (features_state.compare_exchange_strong(state, 1, std::memory_order_acquire)) {
-            features_test();
-            features.masked = mask_parse(secure_getenv("MIO_URING_MASK"));
-            features_state.store(2, std::memory_order_release);
-        } else if (tries++ < TESTED_WITHIN_MS) {
+        if (features_state.compare_exchange_strong(state, 1, std::memory_order_acquire)) return features_find(out);
+        if (tries++ < TESTED_WITHIN_MS) {
             (void)calls->poll_one(-1, 0, 1); // another thread tests
         } else {
             state = 1; // the tester was a thread of another process: this one was forked meanwhile
             features_state.compare_exchange_strong(state, 0);
         }
     }
-    return &features;
+    *out = features;
+    return out->verdict;
 }
 
 void uring_features_preset(const uring_features *given) {

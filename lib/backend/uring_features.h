@@ -11,15 +11,16 @@ namespace mio {
 struct sys;
 
 struct uring_features {
-    int verdict;       // 0, or why there is no ring at all
+    int verdict;       // 0, or why there is no ring at all (-EPERM, -ENOSYS, ...)
     uint32_t works;    // MIO_URING_...
     uint32_t masked;   // left out by MIO_URING_MASK
     uint32_t setup;    // IORING_SETUP_... that go with MIO_URING_DEFER, or without it
     uint32_t setup_plain;
 };
 
-// Tested at the first call of the process. [any thread]
-const uring_features *uring_features_known();
+// Tested at the first call of the process. The verdict; also an error of the moment (-EMFILE, -ENFILE, -ENOMEM), which is
+// not remembered: the next call tests again. [any thread]
+int uring_features_known(uring_features *out);
 
 // For tests against a kernel of their own: what the next calls say.
 void uring_features_preset(const uring_features *features);

@@ -18,26 +18,32 @@
 
 namespace mio {
 
-constexpr int BURIAL_MS = 5000; // it takes a few grace periods of the kernel's, some 10 to 100 ms
+// It takes a few grace periods of the kernel's, some 10 to 100 ms; longer while another process has a copy of the
+// descriptor (forked, and neither executed something nor closed it).
+constexpr int BURIAL_MS = 5000;
+constexpr int BURIAL_QUIET_MS = 250;
 
-// false: the kernel has not let go. Nothing may be given back then; it can be asked again.
+// false: the kernel has not let go. Nothing may be given back then; it can be asked again. With DEFER_TASKRUN the kernel
+// receives nothing without the ring's thread, so that memory is safe in any case, and waiting is for the files only.
 static bool ring_bury(loop *l, uring_state *u) {
     const sys *calls = l->calls;
+    const bool quiet = (u->setup & IORING_SETUP_DEFER_TASKRUN) != 0;
     if (u->ring.fd >= 0) {
         // A ring that was never enabled here is another's (the queues are shared with a fork's child that runs it).
         const bool ours = u->thread != 0;
-        if (ours) uring_ring_unbuilt(&u->ring);
+        if (ours) uring_ring_unbuilt(&u->ring, u->ring.entered);
         while (ours && uring_ring_ready(&u->ring) != 0 && done_room(l) != 0) uring_reap(l, u);
         if (ours) uring_decide(l, u);
         u->undecided = false;
         uring_ring_close(&u->ring, false);
     }
     if (u->tomb < 0) return true; // there was no ring
-    const int64_t end_ns = calls->monotonic_ns() + BURIAL_MS * INT64_C(1000000);
+    const int within_ms = quiet ? BURIAL_QUIET_MS : BURIAL_MS;
+    const int64_t end_ns = calls->monotonic_ns() + within_ms * INT64_C(1000000);
     for (;;) {
-        const int seen = calls->poll_one(u->tomb, POLLIN, BURIAL_MS);
+        const int seen = calls->poll_one(u->tomb, POLLIN, within_ms);
         if (seen > 0) return true;
-        if (seen != MIO_EINTR || calls->monotonic_ns() >= end_ns) return false;
+        if (seen != MIO_EINTR || calls->monotonic_ns() >= end_ns) return quiet;
     }
 }
 

@@ -57,9 +57,9 @@ inline unsigned uring_ring_unsubmitted(const uring_ring *r) { return r->built - 
 // Hands over what was built; waits until `wait` completions are there, at most timeout_ns (< 0: for ever). GETEVENTS is
 // always asked for. What the kernel says: >= 0, or an error; whatever it is, r->entered is how far it came.
 int uring_ring_enter(uring_ring *r, unsigned wait, int64_t timeout_ns);
-// Forgets what was built and not taken, from r->entered on. Not with a kernel thread that submits.
-inline void uring_ring_unbuilt(uring_ring *r) {
-    r->built = r->entered;
+// Forgets what was built and not taken, from `from` on. Not with a kernel thread that submits.
+inline void uring_ring_unbuilt(uring_ring *r, unsigned from) {
+    r->built = from;
     io_uring_smp_store_release(r->sq_tail, r->built);
 }
 

@@ -316,13 +316,24 @@ static void unbuild_cancel(uring_state *u, uint64_t target) {
     uring_list(u, e, token_fd(target));
 }
 
-void uring_unbuild(loop *, uring_state *u) {
+// The cancel of something that is nobody's any more: there is no entry to remember it.
+static bool is_orphan(const uring_state *u, uint64_t target) {
+    const uring_entry *e = uring_entry_at(u, token_fd(target));
+    const uring_op now = op_is_in(token_op(target)) ? e->in : e->out;
+    const uint16_t sequence = op_is_in(token_op(target)) ? e->sequence_in : e->sequence_out;
+    return now != token_op(target) || sequence != token_sequence(target);
+}
+
+void uring_unbuild(uring_state *u) {
     uring_ring *r = &u->ring;
+    unsigned kept = r->entered;
     for (unsigned at = r->entered; at != r->built; at++) {
         const struct io_uring_sqe *sqe = uring_ring_sqe_at(r, at);
         const uint64_t token = sqe->user_data;
         if (token_op(token) == uring_op::wake) {
             u->wake_armed = false;
+        } else if (token_op(token) == uring_op::cancel && is_orphan(u, sqe->addr)) {
+            *uring_ring_sqe_at(r, kept++) = *sqe;
         } else if (token_op(token) == uring_op::cancel) {
             unbuild_cancel(u, sqe->addr);
         } else {
@@ -337,7 +348,7 @@ void uring_unbuild(loop *, uring_state *u) {
             }
         }
     }
-    uring_ring_unbuilt(r);
+    uring_ring_unbuilt(r, kept);
 }
 
 }

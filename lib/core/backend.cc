@@ -148,7 +148,8 @@ static int backend_try(const backend *with) {
 // The kernel's own word on rings, where it has none for us. Else the verdict on the loop.
 static int ring_refusal(const backend *with, int verdict) {
     if (with != &backend_uring || verdict == 0) return verdict;
-    const int refused = uring_features_known()->verdict;
+    uring_features known;
+    const int refused = uring_features_known(&known);
     return refused < 0 ? refused : verdict;
 }
 #else
@@ -198,15 +199,16 @@ int mio_backend_report(mio_backend_report_cb cb, void *arg) {
 int mio_backend_features(mio_backend_feature_cb cb, [[maybe_unused]] void *arg) {
     if (cb == nullptr) return MIO_EINVAL;
 #if MIO_HAVE_URING
-    const uring_features *known = uring_features_known();
+    uring_features known;
+    (void)uring_features_known(&known); // in known.verdict, too
     for (unsigned i = 0; i < uring_feature_count; i++) {
         const uring_feature_name &one = uring_feature_names[i];
         int verdict = 0;
         const char *reason = "works";
-        if ((known->works & one.feature) == 0) {
+        if ((known.works & one.feature) == 0) {
             verdict = MIO_ENOTSUP;
-            reason = known->verdict < 0 ? "there is no ring" : one.failed;
-        } else if ((known->masked & one.feature) != 0) {
+            reason = known.verdict < 0 ? "there is no ring" : one.failed;
+        } else if ((known.masked & one.feature) != 0) {
             verdict = MIO_ECANCELED;
             reason = "left out by MIO_URING_MASK";
         }
