@@ -171,10 +171,12 @@ api_sources := $(sort $(wildcard $(srcdir)/tests/api/*.cc))
 unit_sources := $(sort $(wildcard $(srcdir)/tests/unit/test_*.cc))
 support_sources := $(sort $(wildcard $(srcdir)/tests/support/*.cc))
 torture_sources := $(sort $(wildcard $(srcdir)/tests/torture/*.cc))
+kernel_sources := $(sort $(wildcard $(srcdir)/tests/kernel/*.cc))
 api := $(if $(api_sources),$(B)/tests/api)
 unit := $(patsubst $(srcdir)/tests/%.cc,$(B)/tests/%,$(unit_sources))
 support := $(if $(support_sources),$(B)/tests/support.a)
 torture := $(if $(torture_sources),$(B)/tests/torture)
+kernel := $(if $(kernel_sources),$(B)/tests/kernel)
 
 # An archive: of the support code, each program takes what it uses. Only the unit tests and the support code see lib/.
 test_flags = -std=c++17 -I$(srcdir)/include -I$(srcdir)/tests $(MIO_DEFINES) -Wall -Wextra -Wshadow $(MIO_TEST_CXXFLAGS) \
@@ -201,6 +203,11 @@ $(B)/obj/tests/torture/%.o: $(srcdir)/tests/torture/%.cc $(B)/flags
 	@mkdir -p $(@D)
 	$(Q)$(call compile,$(test_flags))
 
+$(B)/obj/tests/kernel/%.o: $(srcdir)/tests/kernel/%.cc $(B)/flags
+	$(call say,CXX,$<)
+	@mkdir -p $(@D)
+	$(Q)$(call compile,$(test_flags))
+
 $(B)/tests/support.a: $(call objects,$(support_sources))
 	$(call say,AR,$@)
 	@mkdir -p $(@D) && rm -f $@
@@ -212,6 +219,11 @@ $(B)/tests/api: $(call objects,$(api_sources)) $(support) $(static_library)
 	$(Q)$(call link_program,$(call pkg_config,--libs check))
 
 $(B)/tests/torture: $(call objects,$(torture_sources)) $(static_library)
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(link_program)
+
+$(B)/tests/kernel: $(call objects,$(kernel_sources)) $(static_library)
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
 	$(Q)$(link_program)
@@ -245,6 +257,7 @@ suite_torture = $(if $(torture),'torture[sim]=$(torture) --backend=sim --seeds=1
 	'torture[oom]=$(torture) --backend=sim --seeds=1:$(2) --oom' \
 	$(foreach b,$(filter-out sim,$(BACKENDS)),'torture[$(b)]=$(torture) --backend=$(b) --seeds=1:$(3)'))
 suite_examples = $(if $(wildcard $(srcdir)/tests/examples/run),'examples=$(srcdir)/tests/examples/run $(B)/examples')
+suite_kernel = $(if $(kernel),'kernel=$(srcdir)/tests/kernel/run $(B)')
 suite_readme = 'readme=$(srcdir)/tools/check-readme $(srcdir) $(static_library)'
 
 odr_built = $(if $(filter 0,$(is_gcc)),,$(odr_objects))
@@ -259,10 +272,10 @@ define test
 	$(srcdir)/tools/run-tests -l $(B)/log -t $(TEST_TIMEOUT) $(2)
 endef
 
-running_tests = $(api) $(unit) $(torture) $(examples) $(installed_tools) $(bench)
+running_tests = $(api) $(unit) $(torture) $(kernel) $(examples) $(installed_tools) $(bench)
 run_suites = $(suite_unit) $(call suite_api,$(BACKENDS)) $(call suite_torture,500,100,30) $(suite_examples)
 
-.PHONY: check check-tests check-unit check-api $(BACKENDS:%=check-%) check-abi check-examples check-includes check-configure check-readme torture
+.PHONY: check check-tests check-unit check-api $(BACKENDS:%=check-%) check-abi check-examples check-kernel check-includes check-configure check-readme torture
 check:
 	$(call test,$(running_tests) $(odr_built),$(suite_includes) $(suite_configure) $(suite_abi) $(suite_readme) $(run_suites))
 # What runs code of the library: what a sanitizer can say something about.
@@ -280,6 +293,8 @@ check-abi:
 	$(call test,$(odr_built),$(suite_abi))
 check-examples:
 	$(call test,$(examples) $(installed_tools),$(suite_examples))
+check-kernel:
+	$(call test,$(api) $(kernel) $(examples),$(suite_kernel))
 check-includes:
 	$(call test,,$(suite_includes))
 check-configure:
@@ -393,7 +408,7 @@ help:
 	@echo 'make                  the library, mio-load and mio-info'
 	@echo 'make check            set everything up, build, run every test'
 	@echo 'make demo             set everything up, build, put the echo server under load'
-	@echo 'make check-PART       PART: api $(BACKENDS) unit abi examples includes configure readme,'
+	@echo 'make check-PART       PART: api $(BACKENDS) unit abi examples kernel includes configure readme,'
 	@echo '                      tests (unit, api, examples)'
 	@echo 'make torture          random sequences of calls against a model, 10,000 seeds of each kind'
 	@echo 'make bench            the micro-benchmark; BENCH_ARGS=...'
@@ -405,4 +420,4 @@ help:
 
 -include $(patsubst %.o,%.d,$(lib_objects) $(odr_objects) \
 	$(call objects,$(example_sources) $(load_sources) $(info_sources) $(bench_sources) $(api_sources) $(unit_sources) \
-	$(support_sources) $(torture_sources)))
+	$(support_sources) $(torture_sources) $(kernel_sources)))
