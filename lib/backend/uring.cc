@@ -20,7 +20,6 @@
 
 #include "backend/uring.h"
 
-#include "backend/uring_features.h"
 #include "backend/wake.h"
 
 #include <mio/error.h>
@@ -78,7 +77,7 @@ static int uring_open(loop *l) {
     u->setup_wanted = (u->features & MIO_URING_DEFER) != 0 ? known.setup : known.setup_plain;
     // A kernel thread takes entries when it gets to them: nothing that refers to a caller's memory may be among them.
     if (l->options.uring_sqpoll_ms != 0) u->features &= ~(MIO_URING_DEFER | MIO_URING_SEND | MIO_URING_ZEROCOPY);
-    // What is begun must be cancelled some day.
+    // What is begun must be cancelled some day; polls can be.
     if ((u->features & MIO_URING_CANCEL) == 0) u->features &= MIO_URING_DEFER | MIO_URING_SEND;
     return uring_state_open(l, u);
 }
@@ -89,6 +88,7 @@ static void uring_close(loop *l, bool in_child) {
     uring_ring_close(&u->ring, in_child);
     if (u->tomb >= 0 && !in_child) l->calls->close(u->tomb);
     fd_table_release(l, &u->entries, sizeof(uring_entry));
+    memory_release(&l->mem, u->stash, u->stash_capacity * sizeof(*u->stash));
 }
 
 // ------------------------------------------------------------------------------------------------ submit and cancel
@@ -201,44 +201,57 @@ static void uring_forget(loop *l, channel *c) {
 
 // --------------------------------------------------------------------------------------------------------------- poll
 
-static void uring_collect(loop *l, uring_state *u) {
-    uring_decide(l, u);
-    uring_reap(l, u);
-}
-
 static bool nothing_found(const loop *l) { return l->done_head == l->done_tail && queue_empty(l->settled); }
 
 static bool is_refusal(int result) {
     return result < 0 && result != -ETIME && result != -EINTR && result != -EBUSY && result != -EAGAIN;
 }
 
-// Completions that a full queue kept back, as far as there is room for them.
-static void uring_flush_overflow(loop *l, uring_state *u) {
-    while (uring_ring_overflowed(&u->ring) && uring_ring_ready(&u->ring) == 0 && done_room(l) != 0) {
+// Completions that a full queue keeps back in the kernel are fetched before anything is decided: what is in the queue
+// makes room for them in the stash. (An enter may bring new ones; each time it is a queue full, and a multishot
+// operation that meets a full queue ends.)
+constexpr int OVERFLOW_ENTERS = 64;
+
+__attribute__((noinline)) static void uring_fetch_overflow(loop *l, uring_state *u) {
+    for (int i = 0; i < OVERFLOW_ENTERS && uring_ring_overflowed(&u->ring) && uring_stash(l, u); i++)
         if (is_refusal(uring_enter(l, u, 0, -1))) return;
-        uring_collect(l, u);
+}
+
+static inline void uring_gather(loop *l, uring_state *u) {
+    if (__builtin_expect(uring_ring_overflowed(&u->ring), 0)) uring_fetch_overflow(l, u);
+    uring_collect(l, u);
+}
+
+// The ring is not this thread's, or it is refused from now on. What it has told is worked off first.
+static int uring_leave(loop *l, uring_state *u, int refusal) {
+    if (u->dead) return 0;
+    u->received = 0;
+    if (u->thread != 0 && u->ring.fd >= 0) {
+        uring_gather(l, u);
+        if (!uring_is_drained(u)) // EBUSY: an overflow that only the ring's own thread can fetch
+            return nothing_found(l) ? static_cast<int>(MIO_EBUSY) : 0;
     }
+    if (refusal == 0) return uring_settle(l, u);
+    uring_give_up(l, u);
+    return u->dead ? 0 : refusal;
 }
 
 static int uring_refused(loop *l, uring_state *u, int error) {
-    if ((l->flags & LOOP_DESTROYING) == 0) return error;
-    uring_give_up(l, u);
-    return u->dead ? 0 : error;
+    return (l->flags & LOOP_DESTROYING) == 0 ? error : uring_leave(l, u, error);
 }
 
 static int uring_poll(loop *l, int64_t timeout_ns) {
     uring_state *u = uring_of(l);
     if (__builtin_expect(u->thread != loop_thread(l), 0)) {
-        if (u->dead) return 0;
-        const int error = uring_settle(l, u);
+        const int error = uring_leave(l, u, 0);
         if (error < 0) return uring_refused(l, u, error);
+        if (u->thread != loop_thread(l)) return 0; // not yet
     }
     uring_ring *r = &u->ring;
     u->received = 0;
-    if (__builtin_expect(uring_ring_ready(r) != 0 || u->undecided, 0)) {
-        uring_collect(l, u);
-        uring_flush_overflow(l, u);
-        if (uring_ring_ready(r) != 0 || u->undecided) return 0; // as much as there is room for
+    if (__builtin_expect(!uring_is_drained(u), 0)) {
+        uring_gather(l, u);
+        if (!uring_is_drained(u)) return 0; // as much as there is room for
     }
     uring_buffers_refill(l, &u->buffers);
     uring_build(l, u);
@@ -249,16 +262,15 @@ static int uring_poll(loop *l, int64_t timeout_ns) {
     u->skipped = false;
     const bool waits = timeout_ns != 0 && u->sends == 0 && uring_list_empty(u) && nothing_found(l);
     const int result = uring_enter(l, u, waits ? 1 : 0, timeout_ns);
-    uring_collect(l, u);
-    if ((l->flags & LOOP_DESTROYING) != 0 && (r->setup & IORING_SETUP_SQPOLL) != 0 && nothing_found(l)) {
-        (void)uring_enter(l, u, 1, 20 * BREATHER_NS); // what was cancelled ends when the kernel's thread gets to it
-        uring_collect(l, u);
-    }
-    uring_flush_overflow(l, u);
+    uring_gather(l, u);
     if (__builtin_expect(is_refusal(result), 0)) return uring_refused(l, u, result);
+    if (__builtin_expect((l->flags & LOOP_DESTROYING) != 0 && (r->setup & IORING_SETUP_SQPOLL) != 0 && nothing_found(l), 0)) {
+        (void)uring_enter(l, u, 1, 20 * BREATHER_NS); // what was cancelled ends when the kernel's thread gets to it
+        uring_gather(l, u);
+    }
     if (__builtin_expect((result == -EBUSY || result == -EAGAIN) && timeout_ns != 0 && nothing_found(l), 0)) {
         (void)uring_enter(l, u, 1, timeout_ns < 0 || timeout_ns > BREATHER_NS ? BREATHER_NS : timeout_ns);
-        uring_collect(l, u);
+        uring_gather(l, u);
     }
     return 0;
 }

@@ -11,6 +11,7 @@
 #include "backend/fd_table.h"
 #include "backend/perform.h"
 #include "backend/uring_buffers.h"
+#include "backend/uring_features.h"
 #include "backend/uring_ring.h"
 #include "core/backend.h"
 #include "core/remote.h"
@@ -79,6 +80,8 @@ struct uring_state {
     bool wake_armed;
     bool skipped;           // the last poll did without an enter
     bool dead;              // given up: nothing is asked of the kernel any more
+    struct io_uring_cqe *stash; // completions taken out of a queue that overflowed: worked off before the queue's
+    unsigned stash_from, stash_to, stash_capacity;
     // Silent sends: built for the next enter; from then until it is known what became of them, undecided.
     bool undecided;
     unsigned sends, decided;
@@ -150,10 +153,14 @@ void uring_unbuild(uring_state *u);
 
 // --- uring_complete.cc ----------------------------------------------------------------------------------------------
 
-// After an enter: what became of the silent sends.
-void uring_decide(loop *l, uring_state *u);
-// Works completions off while there is room for records.
-void uring_reap(loop *l, uring_state *u);
+// Moves what is in the queue to the stash. false: no memory.
+bool uring_stash(loop *l, uring_state *u);
+// After an enter: what became of the silent sends, and completions, while there is room for records.
+void uring_collect(loop *l, uring_state *u);
+// Everything was collected.
+inline bool uring_is_drained(const uring_state *u) {
+    return u->stash_from == u->stash_to && uring_ring_ready(&u->ring) == 0 && !u->undecided;
+}
 
 // --- uring_move.cc --------------------------------------------------------------------------------------------------
 

@@ -41,7 +41,10 @@ int uring_buffers_open(loop *l, uring_buffers *b, const uring_ring *ring, bool i
     buffers_shape(l, b, incremental);
     b->ring_size = page_round(b->entries * sizeof(struct io_uring_buf));
     void *memory = l->calls->map_shared(b->ring_size);
-    if (memory == nullptr) return MIO_ENOMEM;
+    if (memory == nullptr) {
+        *b = uring_buffers();
+        return MIO_ENOMEM;
+    }
     uring_buffer_registration registration = {};
     registration.ring_addr = reinterpret_cast<uintptr_t>(memory);
     registration.ring_entries = b->entries;

@@ -1,9 +1,10 @@
 // What comes out of the ring: which carrier a completion belongs to, and what it says.
 //
-//   decide   after an enter, before anything else: a silent send that the kernel has taken, and of which no completion
-//            is in the queue, has sent everything. True only when the whole queue is seen: with an overflow some are
-//            still in the kernel, and nothing is decided.
-//   reap     completions, in their order, while there is room for records; the rest stays in the queue
+//   decide   after an enter, before anything else: a silent send that the kernel has taken, and of which there is no
+//            completion, has sent everything. True only when all completions are seen: with an overflow some are still
+//            in the kernel, and nothing is decided. (They are fetched at once, through the stash; only when there is no
+//            memory for that do sends stay undecided while callbacks run.)
+//   reap     completions, in their order, while there is room for records; the rest stays where it is
 //
 // A token whose sequence is not the entry's current one is stale: what the completion owns (a descriptor, bytes in a
 // buffer) is disposed of, and nobody hears of it. What ended by itself although somebody still wants it (a receive
@@ -34,19 +35,22 @@ static inline uring_entry *entry_out(const uring_state *u, uint64_t token) {
 
 // --- silent sends ---------------------------------------------------------------------------------------------------
 
+static inline void mark_answered_one(uring_state *u, const struct io_uring_cqe *cqe) {
+    const uint64_t token = cqe->user_data;
+    if (__builtin_expect(token_op(token) != uring_op::send, 1)) return;
+    uring_entry *e = entry_out(u, token);
+    if (e != nullptr) e->out = uring_op::answered;
+}
+
 static void mark_answered(uring_state *u) {
     const uring_ring *r = &u->ring;
+    for (unsigned at = u->stash_from; at != u->stash_to; at++) mark_answered_one(u, &u->stash[at]);
     const unsigned end = r->seen + uring_ring_ready(r);
-    for (unsigned at = r->seen; at != end; at++) {
-        const uint64_t token = uring_ring_cqe_at(r, at)->user_data;
-        if (__builtin_expect(token_op(token) != uring_op::send, 1)) continue;
-        uring_entry *e = entry_out(u, token);
-        if (e != nullptr) e->out = uring_op::answered;
-    }
+    for (unsigned at = r->seen; at != end; at++) mark_answered_one(u, uring_ring_cqe_at(r, at));
 }
 
 // What the kernel did not take is wanted again already, and what was answered is not `send` any more.
-void uring_decide(loop *l, uring_state *u) {
+static void decide(loop *l, uring_state *u) {
     if (!u->undecided || uring_ring_overflowed(&u->ring)) return;
     mark_answered(u);
     for (; u->decided != u->sends; u->decided++) {
@@ -271,16 +275,44 @@ __attribute__((noinline)) static void complete(loop *l, uring_state *u, const st
     }
 }
 
-void uring_reap(loop *l, uring_state *u) {
+static inline void reap_one(loop *l, uring_state *u, const struct io_uring_cqe *cqe) {
+    if (__builtin_expect(token_op(cqe->user_data) == uring_op::receive && cqe->res > 0, 1)) complete_bytes(l, u, cqe);
+    else complete(l, u, cqe);
+}
+
+static inline bool reap_may(const loop *l, const uring_state *u) { return done_room(l) != 0 && u->received < BULK_BUDGET; }
+
+static void reap(loop *l, uring_state *u) {
+    while (__builtin_expect(u->stash_from != u->stash_to, 0)) {
+        if (!reap_may(l, u)) return;
+        reap_one(l, u, &u->stash[u->stash_from++]);
+    }
+    u->stash_from = u->stash_to = 0;
     uring_ring *r = &u->ring;
     unsigned at = r->seen;
     const unsigned end = at + uring_ring_ready(r);
-    for (; at != end && done_room(l) != 0 && u->received < BULK_BUDGET; at++) {
-        const struct io_uring_cqe *cqe = uring_ring_cqe_at(r, at);
-        if (__builtin_expect(token_op(cqe->user_data) == uring_op::receive && cqe->res > 0, 1)) complete_bytes(l, u, cqe);
-        else complete(l, u, cqe);
-    }
+    for (; at != end && reap_may(l, u); at++) reap_one(l, u, uring_ring_cqe_at(r, at));
     uring_ring_seen(r, at);
+}
+
+bool uring_stash(loop *l, uring_state *u) {
+    uring_ring *r = &u->ring;
+    const unsigned n = uring_ring_ready(r);
+    if (n > u->stash_capacity - u->stash_to) {
+        const unsigned capacity = u->stash_to + n > 2 * u->stash_capacity ? u->stash_to + n : 2 * u->stash_capacity;
+        void *grown = memory_resize(&l->mem, u->stash, u->stash_capacity * sizeof(*u->stash), capacity * sizeof(*u->stash));
+        if (grown == nullptr) return false;
+        u->stash = static_cast<struct io_uring_cqe *>(grown);
+        u->stash_capacity = capacity;
+    }
+    for (unsigned i = 0; i < n; i++) u->stash[u->stash_to++] = *uring_ring_cqe_at(r, r->seen + i);
+    uring_ring_seen(r, r->seen + n);
+    return true;
+}
+
+void uring_collect(loop *l, uring_state *u) {
+    decide(l, u);
+    reap(l, u);
 }
 
 }

@@ -6,7 +6,9 @@
 //
 // Known of kernels:
 //   1. 5.10 has the opcode of a multishot accept and answers EINVAL: an opcode's presence proves nothing.
-//   2. A send that reports failures only (IOSQE_CQE_SKIP_SUCCESS) takes a short send for a success unless MSG_WAITALL
+//   2. From 6.17 on a unix socket says how much there is to read, 0 also when its end stands behind the last byte: a
+//      multishot receive that was woken by both waited for news that had been. Mended later; TCP was always right.
+//   3. A send that reports failures only (IOSQE_CQE_SKIP_SUCCESS) takes a short send for a success unless MSG_WAITALL
 //      says that it is none: with it the count is posted (6.0).
 
 #include "backend/uring_features.h"
@@ -39,6 +41,7 @@ const unsigned uring_feature_count = sizeof uring_feature_names / sizeof uring_f
 // ------------------------------------------------------------------------------------------------ the scratch ring
 
 constexpr int64_t WAIT_NS = 1000000000; // nothing here takes long; a kernel that loses something must not hang us
+constexpr int64_t SHORT_WAIT_NS = 5000000; // for what some kernels are known to lose
 
 static const sys *const calls = &sys_real;
 
@@ -57,7 +60,7 @@ static void *noted(void *memory) {
 }
 
 // Waits for the completion of that token; others are dropped. false: it did not come.
-static bool scratch_await(uring_ring *r, uint64_t token, struct io_uring_cqe *out) {
+static bool scratch_await_for(uring_ring *r, uint64_t token, struct io_uring_cqe *out, int64_t wait_ns) {
     for (int tries = 0; tries < 16; tries++) {
         while (uring_ring_ready(r) != 0) {
             *out = *uring_ring_cqe_at(r, r->seen);
@@ -65,10 +68,14 @@ static bool scratch_await(uring_ring *r, uint64_t token, struct io_uring_cqe *ou
             noted(out->res);
             if (out->user_data == token) return true;
         }
-        const int result = uring_ring_enter(r, 1, WAIT_NS);
+        const int result = uring_ring_enter(r, 1, wait_ns);
         if (result == -ETIME || (result < 0 && result != -EINTR)) break;
     }
     return false;
+}
+
+static bool scratch_await(uring_ring *r, uint64_t token, struct io_uring_cqe *out) {
+    return scratch_await_for(r, token, out, WAIT_NS);
 }
 
 // All that was built is taken, and no completion of that token is there.
@@ -207,10 +214,28 @@ static bool try_receive_into(uring_ring *r, bool incremental, char *memory, stru
     return works && scratch_await(r, 6, &last) && last.res == 0 && (last.flags & IORING_CQE_F_MORE) == 0;
 }
 
-static bool try_receive(uring_ring *r, bool incremental) {
+// Bytes and the end in one wake-up: both must come.
+static bool try_receive_end(uring_ring *r, uint16_t group) {
+    int pair[2];
+    if (!pair_open(pair)) return false;
+    struct io_uring_sqe *sqe = uring_ring_sqe(r);
+    io_uring_prep_recv_multishot(sqe, pair[0], nullptr, 0, 0);
+    sqe->flags |= IOSQE_BUFFER_SELECT;
+    sqe->buf_group = group;
+    sqe->user_data = 8;
+    struct io_uring_cqe cqe;
+    const bool works = scratch_silent(r, 8) && send_bytes(pair[1], "x", 1) && calls->shutdown(pair[1], SHUT_WR) == 0 &&
+                       scratch_await(r, 8, &cqe) && cqe.res == 1 && scratch_await_for(r, 8, &cqe, SHORT_WAIT_NS) &&
+                       cqe.res == 0;
+    pair_close(pair);
+    return works;
+}
+
+static bool try_receive(uring_ring *r, bool incremental, bool *unix_end) {
     auto *page = static_cast<char *>(noted(calls->map_shared(8192)));
     if (page == nullptr) return false;
     const bool works = try_receive_into(r, incremental, page + 4096, reinterpret_cast<struct io_uring_buf_ring *>(page));
+    if (works && unix_end != nullptr) *unix_end = try_receive_end(r, incremental ? 1 : 0);
     uring_buffer_registration registration = {};
     registration.group = incremental ? 1 : 0;
     (void)calls->uring_register(r->fd, IORING_UNREGISTER_PBUF_RING, &registration, 1); // it may not have come so far
@@ -291,8 +316,10 @@ static void try_all(uring_ring *r, uring_features *f) {
     f->works |= MIO_URING_CANCEL;
     if (op.known[IORING_OP_ACCEPT] != 0 && try_accept(r)) f->works |= MIO_URING_ACCEPT;
     if (op.known[IORING_OP_CONNECT] != 0) f->works |= MIO_URING_CONNECT;
-    if (op.known[IORING_OP_RECV] != 0 && try_receive(r, false)) f->works |= MIO_URING_RECEIVE;
-    if ((f->works & MIO_URING_RECEIVE) != 0 && try_receive(r, true)) f->works |= MIO_URING_INCREMENTAL;
+    bool unix_end = false;
+    if (op.known[IORING_OP_RECV] != 0 && try_receive(r, false, &unix_end)) f->works |= MIO_URING_RECEIVE;
+    if (unix_end) f->works |= URING_RECEIVE_UNIX;
+    if ((f->works & MIO_URING_RECEIVE) != 0 && try_receive(r, true, nullptr)) f->works |= MIO_URING_INCREMENTAL;
     if (op.known[IORING_OP_SEND] != 0 && op.known[IORING_OP_SENDMSG] != 0 && try_send(r)) f->works |= MIO_URING_SEND;
     if (op.known[IORING_OP_SEND_ZC] != 0) f->works |= MIO_URING_ZEROCOPY;
 }

@@ -10,6 +10,9 @@ namespace mio {
 
 struct sys;
 
+// Beside the public ones: multishot receives find the end of a unix stream that was written to and shut down.
+constexpr uint32_t URING_RECEIVE_UNIX = 1u << 31;
+
 struct uring_features {
     int verdict;       // 0, or why there is no ring at all (-EPERM, -ENOSYS, ...)
     uint32_t works;    // MIO_URING_...

@@ -7,7 +7,7 @@
 // A ring is buried by unmapping it (a mapping is a reference) and closing its descriptor: the kernel then cancels what is
 // in it, in its own time. When it is through it lets go of the files that were registered with the ring, among them the
 // only writing end of a pipe: the tomb, its reading end, reads as ended. Only then is memory that the ring received into
-// anybody else's again. What is in the queue is worked off before; the rest is wanted again in the new ring. (With
+// anybody else's again. What the ring has told was worked off before; the rest is wanted again in the new ring. (With
 // DEFER_TASKRUN no completion is made without the ring's thread, so that none is lost in between.)
 
 #include "backend/uring.h"
@@ -29,12 +29,8 @@ static bool ring_bury(loop *l, uring_state *u) {
     const sys *calls = l->calls;
     const bool quiet = (u->setup & IORING_SETUP_DEFER_TASKRUN) != 0;
     if (u->ring.fd >= 0) {
-        // A ring that was never enabled here is another's (the queues are shared with a fork's child that runs it).
-        const bool ours = u->thread != 0;
-        if (ours) uring_ring_unbuilt(&u->ring, u->ring.entered);
-        while (ours && uring_ring_ready(&u->ring) != 0 && done_room(l) != 0) uring_reap(l, u);
-        if (ours) uring_decide(l, u);
-        u->undecided = false;
+        // A ring that was never enabled here is another's: the queues are shared with a fork's child that runs it.
+        mio_assert(u->thread == 0 || uring_is_drained(u));
         uring_ring_close(&u->ring, false);
     }
     if (u->tomb < 0) return true; // there was no ring
@@ -50,6 +46,7 @@ static bool ring_bury(loop *l, uring_state *u) {
 // What was in the ring when it died: its end is no end of the carrier's.
 static void entry_uproot(loop *l, uring_state *u, uring_entry *e, bool again) {
     channel *c = e->owner;
+    mio_assert(e->out != uring_op::send && e->out != uring_op::answered); // drained
     const bool in = e->in == uring_op::receive || e->in == uring_op::accept;
     const bool out = e->out != uring_op::none;
     const bool in_cancelled = (e->bits & (ENTRY_IN_CANCEL | ENTRY_IN_CANCELLED)) != 0;
@@ -114,6 +111,7 @@ void uring_give_up(loop *l, uring_state *u) {
     if (!ring_bury(l, u)) return;
     ring_uproot(l, u, false);
     u->dead = true;
+    u->thread = 0; // nobody's
 }
 
 }

@@ -35,8 +35,9 @@ static void prepare_poll(uring_state *u, int fd, unsigned events, uint64_t token
 void uring_prepare_cancel(uring_state *u, uring_op what, uint16_t sequence, int fd) {
     struct io_uring_sqe *sqe = uring_ring_sqe(&u->ring);
     const uint64_t target = uring_token(what, sequence, fd);
-    if (what == uring_op::poll_in || what == uring_op::poll_out) io_uring_prep_poll_remove(sqe, target);
-    else io_uring_prep_cancel64(sqe, target, 0);
+    // A poll-remove leaves a poll alone that has just woken up (EALREADY): with it there are one-shot polls only.
+    if ((u->features & MIO_URING_CANCEL) != 0) io_uring_prep_cancel64(sqe, target, 0);
+    else io_uring_prep_poll_remove(sqe, target);
     if ((u->ring.features & IORING_FEAT_CQE_SKIP) != 0) sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
     sqe->user_data = uring_token(uring_op::cancel, sequence, fd);
 }
@@ -50,9 +51,8 @@ static uint64_t in_token(uring_entry *e, uring_op what, int fd) {
 
 static void in_poll(uring_state *u, uring_entry *e, int fd) {
     const uint64_t token = in_token(e, uring_op::poll_in, fd);
-    struct io_uring_sqe *sqe = uring_ring_sqe(&u->ring);
-    io_uring_prep_poll_multishot(sqe, fd, POLLIN | POLLPRI | POLLRDHUP);
-    sqe->user_data = token;
+    prepare_poll(u, fd, POLLIN | POLLPRI | POLLRDHUP, token);
+    if ((u->features & MIO_URING_CANCEL) != 0) uring_ring_sqe_at(&u->ring, u->ring.built - 1)->len = IORING_POLL_ADD_MULTI;
 }
 
 static void in_receive(uring_state *u, uring_entry *e, int fd) {
@@ -61,8 +61,10 @@ static void in_receive(uring_state *u, uring_entry *e, int fd) {
     io_uring_prep_recv_multishot(sqe, fd, nullptr, 0, 0);
     sqe->flags |= IOSQE_BUFFER_SELECT;
     sqe->buf_group = URING_BUFFER_GROUP;
-    // Not for a kernel thread that submits: there a receive that polled first stalled at an out-of-band mark.
-    if ((u->ring.setup & IORING_SETUP_SQPOLL) == 0) sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
+    // Polling first saves an attempt that finds nothing. Not for a kernel thread that submits: there such a receive stalled
+    // at an out-of-band mark. And on TCP only: elsewhere it misses an end that stands behind the bytes it finds (6.17).
+    if ((u->ring.setup & IORING_SETUP_SQPOLL) == 0 && (e->owner->flags & CHANNEL_TCP) != 0)
+        sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
     sqe->user_data = token;
 }
 
@@ -97,6 +99,7 @@ void uring_try_in(loop *l, uring_state *u, uring_entry *e) {
 static bool in_by_ring(const uring_state *u, const uring_entry *e) {
     const channel *c = e->owner;
     if (c->in.op == op_code::accept) return (u->features & MIO_URING_ACCEPT) != 0;
+    if ((c->flags & CHANNEL_TCP) == 0 && (u->features & URING_RECEIVE_UNIX) == 0) return false;
     struct iovec own;
     return (e->bits & (ENTRY_IN_BULK | ENTRY_IN_HOT)) == 0 && u->buffers.ring != nullptr &&
            !uring_buffers_empty(&u->buffers) && !lane_room(&c->reads, &own);
