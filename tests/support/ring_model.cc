@@ -295,7 +295,9 @@ template <class What> static void each_waiting(int fd, What what) {
 }
 
 static void look_soon(model_ring *r, unsigned nth) {
-    if (op_receives(&r->ops[nth]) || r->ops[nth].sqe.opcode == IORING_OP_ACCEPT) put_off(r, work_kind::look, nth, 0, 0);
+    const unsigned opcode = r->ops[nth].sqe.opcode;
+    const bool looks = op_receives(&r->ops[nth]) || opcode == IORING_OP_ACCEPT || opcode == IORING_OP_POLL_ADD;
+    if (looks && !has_news(r, nth)) put_off(r, work_kind::look, nth, 0, 0);
 }
 
 void ring_model_receive(int socket, const void *bytes, size_t n) {
@@ -314,7 +316,7 @@ size_t ring_model_unread(int socket) { return world->sockets[socket].unread.size
 void ring_model_fire(int fd, unsigned events) {
     each_waiting(fd, [=](model_ring *r, unsigned nth) {
         const struct io_uring_sqe *sqe = &r->ops[nth].sqe;
-        const unsigned seen = events & (sqe->poll32_events | POLLERR | POLLHUP);
+        const unsigned seen = events & (sqe->poll32_events | POLL_ALWAYS);
         if (sqe->opcode != IORING_OP_POLL_ADD || seen == 0) return;
         put_off(r, work_kind::fire, nth, static_cast<int32_t>(seen), 0);
     });

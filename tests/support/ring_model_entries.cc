@@ -158,10 +158,26 @@ static void look_accept(model_ring *r, unsigned nth) {
     }
 }
 
+// What a poll would tell of its socket.
+static unsigned poll_seen(const model_op *o) {
+    const model_socket *s = &world->sockets[o->sqe.fd];
+    unsigned seen = 0;
+    if (!s->unread.empty() || s->ended) seen |= POLLIN;
+    if (s->ended) seen |= s->end < 0 ? POLLERR : POLLRDHUP;
+    return seen & (o->sqe.poll32_events | POLL_ALWAYS);
+}
+
+static void poll_tell(model_ring *r, unsigned nth, unsigned seen) {
+    if (seen == 0 || !op_waits(&r->ops[nth])) return;
+    if (op_is_multishot(&r->ops[nth])) op_one_more(r, nth, static_cast<int32_t>(seen), 0);
+    else op_result(r, nth, static_cast<int32_t>(seen), 0);
+}
+
 static void op_look(model_ring *r, unsigned nth) {
     if (!op_waits(&r->ops[nth])) return;
     if (op_receives(&r->ops[nth])) look_receive(r, nth);
     else if (r->ops[nth].sqe.opcode == IORING_OP_ACCEPT) look_accept(r, nth);
+    else if (r->ops[nth].sqe.opcode == IORING_OP_POLL_ADD) poll_tell(r, nth, poll_seen(&r->ops[nth]));
 }
 
 // --- what is put off ------------------------------------------------------------------------------------------------
@@ -174,11 +190,7 @@ void work_run(model_ring *r) {
         model_op *o = &r->ops[w.nth];
         switch (w.kind) {
         case work_kind::look: op_look(r, w.nth); break;
-        case work_kind::fire:
-            if (!op_waits(o)) break;
-            if (op_is_multishot(o)) op_one_more(r, w.nth, w.res, 0);
-            else op_result(r, w.nth, w.res, 0);
-            break;
+        case work_kind::fire: poll_tell(r, w.nth, static_cast<unsigned>(w.res)); break;
         case work_kind::result: op_result(r, w.nth, w.res, w.flags); break;
         case work_kind::notify:
             op_end(r, w.nth);
@@ -187,6 +199,12 @@ void work_run(model_ring *r) {
         }
     }
     if ((r->params.flags & IORING_SETUP_TASKRUN_FLAG) != 0) sq_flag(r, IORING_SQ_TASKRUN, false);
+}
+
+bool has_news(const model_ring *r, unsigned nth) {
+    for (const model_work &w : r->work)
+        if ((w.kind == work_kind::fire || w.kind == work_kind::look) && w.nth == nth) return true;
+    return false;
 }
 
 void put_off(model_ring *r, work_kind kind, unsigned nth, int32_t res, uint32_t flags) {
@@ -225,6 +243,8 @@ static void op_cancel(model_ring *r, unsigned by) {
             return op_result(r, by, late.own_res, 0);
         }
         if (r->ops[nth].cancelled) continue; // a second time: found, and nothing new
+        // A poll that has news to tell is left as it is.
+        if (o->sqe.opcode == IORING_OP_POLL_REMOVE && has_news(r, nth)) return op_result(r, by, -EALREADY, 0);
         r->ops[nth].cancelled = true;
         r->ops[nth].answered = o->sqe.opcode == IORING_OP_POLL_REMOVE; // this one takes it out, and it is found no more
         put_off(r, work_kind::result, nth, -ECANCELED, 0);
@@ -309,11 +329,12 @@ static int32_t answer_of(const struct io_uring_sqe *sqe) {
     return world->answers[sqe->opcode];
 }
 
-// Pending: it looks at its socket now, or (POLL_FIRST) as soon as others do.
+// Pending: it looks at its socket now, or (POLL_FIRST, and a poll that goes on) as soon as others do.
 static void op_begin(model_ring *r, unsigned nth) {
     const model_op *o = &r->ops[nth];
-    if (o->sqe.opcode != IORING_OP_RECV && o->sqe.opcode != IORING_OP_RECVMSG) return op_look(r, nth);
-    if ((o->sqe.ioprio & IORING_RECVSEND_POLL_FIRST) == 0) return op_look(r, nth);
+    const bool receives = o->sqe.opcode == IORING_OP_RECV || o->sqe.opcode == IORING_OP_RECVMSG;
+    const bool polls_first = receives && (o->sqe.ioprio & IORING_RECVSEND_POLL_FIRST) != 0;
+    if (!polls_first && (o->sqe.opcode != IORING_OP_POLL_ADD || !op_is_multishot(o))) return op_look(r, nth);
     const model_socket *s = &world->sockets[o->sqe.fd];
     if (!s->unread.empty() || s->ended) put_off(r, work_kind::look, nth, 0, 0);
 }

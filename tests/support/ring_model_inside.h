@@ -16,6 +16,7 @@
 
 #if MIO_HAVE_URING
 
+#include <poll.h>
 #include <pthread.h>
 
 #include <deque>
@@ -31,6 +32,7 @@ namespace model {
 constexpr uint16_t BUFFERS_INCREMENTAL = 2;
 constexpr unsigned OPCODES = IORING_OP_LAST;
 constexpr size_t REGISTERED_RINGS = 16;
+constexpr unsigned POLL_ALWAYS = POLLERR | POLLHUP | POLLRDHUP; // told of whatever a poll asks for
 
 enum class op_state : uint8_t { pending, notifying, ended };
 
@@ -165,6 +167,7 @@ unsigned group_free(const model_ring *r, const model_group *g);
 // false: refused for what it is; a ring without SUBMIT_ALL stops there.
 bool entry_take(model_ring *r, const struct io_uring_sqe *sqe);
 void work_run(model_ring *r);
+bool has_news(const model_ring *r, unsigned nth); // it has to look, or to tell
 void put_off(model_ring *r, work_kind kind, unsigned nth, int32_t res, uint32_t flags);
 bool op_receives(const model_op *o);
 bool op_is_zero_copy(const model_op *o);

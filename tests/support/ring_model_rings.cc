@@ -96,9 +96,11 @@ static bool may_write(model_ring *r, const model_op *o, const void *ptr, size_t 
     return false;
 }
 
-// Nobody may give memory back that a kernel still receives into; also one that has not let go of a closed ring.
+// Nobody may give memory back that a kernel still receives into; also one that has not let go of a closed ring. (Not with
+// DEFER_TASKRUN: then nothing is received without the ring's thread.)
 static void check_unused(model_ring *r, const void *ptr, size_t size) {
-    if (!r->open && (r->files.empty() || world->kernel.lingers == 0)) return;
+    const bool defers = (r->params.flags & IORING_SETUP_DEFER_TASKRUN) != 0;
+    if (!r->open && (defers || r->files.empty() || world->kernel.lingers == 0)) return;
     for (unsigned nth : r->pending)
         if (may_write(r, &r->ops[nth], ptr, size)) model_broken(r, "memory of entry %u is given back", nth);
 }

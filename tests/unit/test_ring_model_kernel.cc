@@ -81,6 +81,54 @@ static void run_cancel(driver *d) {
     ring_end(d);
 }
 
+// What has come is nobody's.
+static void drain(driver *d) {
+    char bytes[64];
+    while (d->calls->recv(d->socket, bytes, sizeof bytes, MSG_DONTWAIT) > 0) {}
+}
+
+static void arm_remove(driver *d, uint64_t user_data, uint64_t target) {
+    struct io_uring_sqe *sqe = entry(d, user_data);
+    sqe->opcode = IORING_OP_POLL_REMOVE;
+    sqe->fd = -1;
+    sqe->addr = target;
+}
+
+static void run_poll(driver *d) {
+    assert_int_equal(ring_make(d, 8, DEFER, 0), 0);
+    for (bool multishot : {true, false}) {
+        arm_poll(d, 1, multishot);
+        note_enter(d, 1, 0, EVENTS);
+        arm_cancel(d, 2, 1, IOSQE_CQE_SKIP_SUCCESS);
+        note_enter(d, 1, 0, EVENTS);
+        arrives(d, "abc");
+        arm_poll(d, 3, multishot); // of what is there already
+        note_enter(d, 1, 0, 0);
+        note_enter(d, 0, 0, EVENTS);
+        arm_cancel(d, 4, 3, IOSQE_CQE_SKIP_SUCCESS);
+        note_enter(d, 1, 0, EVENTS);
+        drain(d);
+        arm_poll(d, 5, multishot);
+        note_enter(d, 1, 0, EVENTS);
+        arrives(d, "def");
+        arm_remove(d, 6, 5); // too late, and too early
+        note_enter(d, 1, 0, 0);
+        note_enter(d, 0, 0, EVENTS);
+        arm_remove(d, 7, 5);
+        note_enter(d, 1, 0, EVENTS);
+        arm_poll(d, 8, multishot);
+        note_enter(d, 1, 0, EVENTS);
+        arm_remove(d, 9, 8);
+        note_enter(d, 1, 0, EVENTS);
+        drain(d);
+    }
+    no_more_arrives(d); // that is told to whoever polls, whatever for
+    arm_poll(d, 5, true);
+    arm_poll(d, 6, false);
+    note_enter(d, 2, 0, EVENTS);
+    ring_end(d);
+}
+
 static void run_receive(driver *d) {
     assert_int_equal(ring_make(d, 8, DEFER, 0), 0);
     assert_int_equal(give_buffers(d, 2, 0), 0);
@@ -186,7 +234,6 @@ static void run_eager(driver *d, uint32_t flags) { // a ring that does not wait 
     arm_poll(d, 1, true);
     note_enter(d, 1, 0, 0);
     arrives(d, "a");
-    if (!d->real) ring_model_fire(d->socket, POLLIN);
     note_enter(d, 0, 0, 0);
     ring_end(d);
 }
@@ -198,7 +245,6 @@ static void run_flagged(driver *d) {
     arm_poll(d, 1, false);
     note_enter(d, 1, 0, EVENTS);
     arrives(d, "a");
-    if (!d->real) ring_model_fire(d->socket, POLLIN);
     note_enter(d, 0, 0, 0);
     note_enter(d, 0, 0, EVENTS);
     ring_end(d);
@@ -243,6 +289,7 @@ static void as_the_kernel_does(void (*run)(driver *d)) {
 static void test_making_as_the_kernel_does(void **) { as_the_kernel_does(run_making); }
 static void test_disabled_as_the_kernel_does(void **) { as_the_kernel_does(run_disabled); }
 static void test_cancel_as_the_kernel_does(void **) { as_the_kernel_does(run_cancel); }
+static void test_poll_as_the_kernel_does(void **) { as_the_kernel_does(run_poll); }
 static void test_receive_as_the_kernel_does(void **) { as_the_kernel_does(run_receive); }
 static void test_incremental_as_the_kernel_does(void **) { as_the_kernel_does(run_incremental); }
 static void test_overflow_as_the_kernel_does(void **) { as_the_kernel_does(run_overflow); }
@@ -256,6 +303,7 @@ int main() {
         cmocka_unit_test(test_making_as_the_kernel_does),
         cmocka_unit_test(test_disabled_as_the_kernel_does),
         cmocka_unit_test(test_cancel_as_the_kernel_does),
+        cmocka_unit_test(test_poll_as_the_kernel_does),
         cmocka_unit_test(test_receive_as_the_kernel_does),
         cmocka_unit_test(test_incremental_as_the_kernel_does),
         cmocka_unit_test(test_overflow_as_the_kernel_does),
