@@ -123,7 +123,8 @@ static inline bool submit_send_now(loop *l, const uring_state *u, uring_entry *e
     if (__builtin_expect(c->out.op != op_code::send || (e->bits & ENTRY_OUT_FULL) != 0, 0)) return false;
     const lane_request *req = c->writes.tail;
     const bool large = req != nullptr && req->total >= static_cast<int64_t>(BULK_PIECE);
-    if (!large && !(l->flush_alone && uring_list_empty(u))) return false;
+    const bool polled = e->out == uring_op::poll_out; // it leaves, and takes an enter for it
+    if (!large && !polled && !(l->flush_alone && uring_list_empty(u))) return false;
     if (done_room(l) <= l->done_capacity / 2) return false;
     if (perform_send(l, c)) return true;
     e->bits |= ENTRY_OUT_FULL;
@@ -167,6 +168,9 @@ static void uring_cancel(loop *l, request *carrier) {
     if ((e->bits & wanted) != 0) {
         e->bits = static_cast<uint16_t>(e->bits & ~wanted);
         request_settle(l, carrier, MIO_ECANCELED);
+        if (in || e->out != uring_op::poll_out) return;
+        e->bits |= ENTRY_OUT_LEAVES;
+        uring_list(u, e, fd);
         return;
     }
     if ((e->bits & cancelled) != 0) return;
@@ -175,14 +179,28 @@ static void uring_cancel(loop *l, request *carrier) {
     if (in || (e->out != uring_op::send && e->out != uring_op::answered)) uring_list(u, e, fd);
 }
 
+// Was the removal of that poll answered with "it has just woken up"? (In what has come since then.)
+static bool said_already(const uring_state *u, uint64_t token, unsigned since) {
+    const unsigned end = u->ring.seen + uring_ring_ready(&u->ring);
+    for (unsigned at = since; at != end; at++) {
+        const struct io_uring_cqe *cqe = uring_ring_cqe_at(&u->ring, at);
+        if (cqe->user_data == token && cqe->res == -EALREADY) return true;
+    }
+    return false;
+}
+
 // A poll that stays armed holds the file open: no FIN. One enter for it, at once: there may be no other, if this was the
 // last thing on the loop. An enter that does not take it leaves it to the next. (Not by another thread than the ring's:
 // there it ends with the ring.)
-__attribute__((noinline)) static void drop_poll(loop *l, uring_state *u, uring_entry *e, int fd) {
-    e->in = uring_op::none;
+__attribute__((noinline)) static void drop_poll(loop *l, uring_state *u, uring_op what, uint16_t sequence, int fd) {
     if (u->dead || u->thread != thread_number()) return;
-    if (uring_ring_space(&u->ring) != 0) uring_prepare_cancel(u, uring_op::poll_in, e->sequence_in, fd);
-    (void)uring_enter(l, u, 0, -1); // a refusal is met again by the next poll
+    const uint64_t answer = uring_token(uring_op::cancel, sequence, fd);
+    for (int tries = 0; tries < 3; tries++) {
+        const unsigned since = u->ring.seen + uring_ring_ready(&u->ring);
+        if (uring_ring_space(&u->ring) != 0) uring_prepare_cancel(u, what, sequence, fd);
+        (void)uring_enter(l, u, 0, -1); // a refusal is met again by the next poll
+        if ((u->features & MIO_URING_CANCEL) != 0 || !said_already(u, answer, since)) return;
+    }
 }
 
 static void uring_forget(loop *l, channel *c) {
@@ -191,10 +209,16 @@ static void uring_forget(loop *l, channel *c) {
     if (c->fd < 0 || !fd_table_has(&u->entries, static_cast<uint32_t>(c->fd))) return;
     uring_entry *e = uring_entry_at(u, static_cast<uint32_t>(c->fd));
     if (e->owner != c) return;
-    if (e->in == uring_op::poll_in) drop_poll(l, u, e, c->fd);
+    const uring_op in = e->in;
+    const uring_op out = e->out;
+    if (in == uring_op::poll_in) e->in = uring_op::none;
+    if (out == uring_op::poll_out) e->out = uring_op::none;
+    if (in == uring_op::poll_in) drop_poll(l, u, in, e->sequence_in, c->fd);
+    if (out == uring_op::poll_out) drop_poll(l, u, out, e->sequence_out, c->fd);
     mio_assert(e->in == uring_op::none && e->out == uring_op::none);
     e->owner = nullptr;
     e->sequence_in++; // what the kernel still says of it is stale
+    e->sequence_out++;
     e->large = 0;
     e->bits &= ENTRY_LISTED;
 }

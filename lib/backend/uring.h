@@ -28,7 +28,7 @@ enum class uring_op : uint8_t {
     poll_in,  // multishot, by edges; not the carrier's: it stays armed from one to the next
     accept,   // multishot
     send,     // silent about its success
-    poll_out,
+    poll_out, // multishot: for as long as a carrier waits for room
     connect,
     wake,     // the poll of the eventfd: nobody's entry
     cancel,   // what a cancel or poll-remove says of itself: nothing
@@ -37,12 +37,13 @@ enum class uring_op : uint8_t {
 // entry.bits
 constexpr uint16_t ENTRY_LISTED = 1u << 0;        // the lowest: see uring_build
 constexpr uint16_t ENTRY_IN_WANTED = 1u << 1;     // the in carrier is STARTED, and nothing of it but a poll in the kernel
-constexpr uint16_t ENTRY_OUT_WANTED = 1u << 2;
+constexpr uint16_t ENTRY_OUT_WANTED = 1u << 2;    // the same of the out carrier
 constexpr uint16_t ENTRY_IN_CANCEL = 1u << 3;     // what is in the kernel is to be cancelled
 constexpr uint16_t ENTRY_OUT_CANCEL = 1u << 4;
 constexpr uint16_t ENTRY_IN_CANCELLED = 1u << 5;  // it was asked to end; its completion is still to come
 constexpr uint16_t ENTRY_OUT_CANCELLED = 1u << 6;
-constexpr uint16_t ENTRY_OUT_FULL = 1u << 7;      // the last send said so: poll before the next one
+constexpr uint16_t ENTRY_OUT_FULL = 1u << 7;      // the last attempt said so: poll before the next one
+constexpr uint16_t ENTRY_OUT_LEAVES = 1u << 12;   // nobody waits for room any more: the poll is to end
 constexpr uint16_t ENTRY_IN_HOT = 1u << 8;        // there may be more to receive: try before polling
 constexpr uint16_t ENTRY_IN_LEAVES = 1u << 10;    // the receive or poll in the kernel is to end, the carrier is not
 constexpr uint16_t ENTRY_IN_STICKY = 1u << 11;    // hung up, an error, urgent data: a short read proves nothing
@@ -77,6 +78,7 @@ struct uring_state {
     uint32_t setup;
     uint64_t thread;        // whose ring it is; 0: not enabled yet
     int tomb;               // reads as ended once the kernel has let go of the whole ring; -1: not registered yet
+    uint32_t cancels;       // operations that were asked to end and have not
     bool wake_armed;
     bool skipped;           // the last poll did without an enter
     bool dead;              // given up: nothing is asked of the kernel any more
@@ -144,8 +146,9 @@ int uring_state_open(loop *l, uring_state *u);
 
 // Builds what the list asks for, as far as there is space.
 void uring_build(loop *l, uring_state *u);
-// Tries to receive or accept by a call of our own; wants again what did not end.
+// Tries to receive or accept, to send or connect, by a call of our own; what did not end is wanted on.
 void uring_try_in(loop *l, uring_state *u, uring_entry *e);
+void uring_try_out(loop *l, uring_state *u, uring_entry *e);
 // Into the next enter; there is space.
 void uring_prepare_cancel(uring_state *u, uring_op what, uint16_t sequence, int fd);
 // What was built and not taken by the kernel is wanted again; what nobody could want again stays built.

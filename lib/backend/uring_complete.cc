@@ -68,8 +68,9 @@ static void decide(loop *l, uring_state *u) {
 // --- in -------------------------------------------------------------------------------------------------------------
 
 // The operation is out of the kernel. true: it was asked to end.
-static bool in_ended(uring_entry *e) {
+static bool in_ended(uring_state *u, uring_entry *e) {
     const bool cancelled = (e->bits & (ENTRY_IN_CANCEL | ENTRY_IN_CANCELLED)) != 0;
+    if ((e->bits & ENTRY_IN_CANCELLED) != 0) u->cancels--;
     e->in = uring_op::none;
     e->bits &= static_cast<uint16_t>(~(ENTRY_IN_CANCEL | ENTRY_IN_CANCELLED));
     return cancelled;
@@ -80,7 +81,7 @@ static bool is_weather(int result) { return result == -ECANCELED || result == -E
 
 static void in_failed(loop *l, uring_state *u, uring_entry *e, int result) {
     channel *c = e->owner;
-    const bool cancelled = in_ended(e);
+    const bool cancelled = in_ended(u, e);
     if (!is_weather(result)) request_finish(l, &c->in, result, 0, nullptr, 0);
     else if (cancelled) request_finish(l, &c->in, MIO_ECANCELED, 0, nullptr, 0);
     else uring_want_in(u, e, c->fd);
@@ -90,7 +91,7 @@ static void in_failed(loop *l, uring_state *u, uring_entry *e, int result) {
 // by a call of our own finds out whether reading has to pause.
 __attribute__((noinline)) static void receive_without_buffer(loop *l, uring_state *u, uring_entry *e) {
     channel *c = e->owner;
-    if (in_ended(e)) {
+    if (in_ended(u, e)) {
         request_finish(l, &c->in, MIO_ECANCELED, 0, nullptr, 0);
         return;
     }
@@ -102,7 +103,7 @@ __attribute__((noinline)) static void receive_without_buffer(loop *l, uring_stat
 __attribute__((noinline)) static void receive_last(loop *l, uring_state *u, uring_entry *e, size_t n, block *from,
                                                    uint32_t offset) {
     channel *c = e->owner;
-    const bool cancelled = in_ended(e);
+    const bool cancelled = in_ended(u, e);
     request_finish(l, &c->in, static_cast<int64_t>(n), cancelled ? 0 : FINISH_MORE, from, offset);
     if (cancelled) return;
     e->bits |= ENTRY_IN_HOT;
@@ -145,9 +146,19 @@ static void complete_receive(loop *l, uring_state *u, const struct io_uring_cqe 
     else in_failed(l, u, e, cqe->res);
 }
 
+// A poll that is nobody's tells of something: the poll-remove came while it was waking up. Again, with the next enter.
+static void poll_stale(uring_state *u, const struct io_uring_cqe *cqe) {
+    const uint64_t token = cqe->user_data;
+    if ((cqe->flags & IORING_CQE_F_MORE) == 0 || entry_of(u, token) == nullptr || uring_ring_space(&u->ring) == 0) return;
+    uring_prepare_cancel(u, token_op(token), token_sequence(token), static_cast<int>(token_fd(token)));
+}
+
 static void complete_poll_in(loop *l, uring_state *u, const struct io_uring_cqe *cqe) {
     uring_entry *e = entry_in(u, cqe->user_data);
-    if (e == nullptr) return;
+    if (e == nullptr) {
+        poll_stale(u, cqe);
+        return;
+    }
     const uint32_t fd = token_fd(cqe->user_data);
     if ((cqe->flags & IORING_CQE_F_MORE) == 0) {
         e->in = uring_op::none;
@@ -187,14 +198,15 @@ static void complete_accept(loop *l, uring_state *u, const struct io_uring_cqe *
     }
     const bool more = (cqe->flags & IORING_CQE_F_MORE) != 0;
     channel *c = e->owner;
-    if (!more) in_ended(e);
+    if (!more) in_ended(u, e);
     request_finish(l, &c->in, cqe->res, more ? FINISH_MORE : 0, nullptr, 0);
 }
 
 // --- out ------------------------------------------------------------------------------------------------------------
 
-static bool out_ended(uring_entry *e) {
+static bool out_ended(uring_state *u, uring_entry *e) {
     const bool cancelled = (e->bits & (ENTRY_OUT_CANCEL | ENTRY_OUT_CANCELLED)) != 0;
+    if ((e->bits & ENTRY_OUT_CANCELLED) != 0) u->cancels--;
     e->out = uring_op::none;
     e->bits &= static_cast<uint16_t>(~(ENTRY_OUT_CANCEL | ENTRY_OUT_CANCELLED));
     return cancelled;
@@ -210,7 +222,7 @@ static void complete_send(loop *l, uring_state *u, const struct io_uring_cqe *cq
     uring_entry *e = entry_of(u, cqe->user_data);
     if (e == nullptr || e->sequence_out != token_sequence(cqe->user_data)) return;
     if (e->out != uring_op::send && e->out != uring_op::answered) return;
-    const bool cancelled = out_ended(e);
+    const bool cancelled = out_ended(u, e);
     const int result = cqe->res;
     // EINPROGRESS: see perform_send_many.
     if (result == -EAGAIN || result == -EINPROGRESS) {
@@ -224,30 +236,37 @@ static void complete_send(loop *l, uring_state *u, const struct io_uring_cqe *cq
     }
 }
 
+// Whatever is asked for, a poll also tells of the peer's half-close: that is no room.
 static void complete_poll_out(loop *l, uring_state *u, const struct io_uring_cqe *cqe) {
     uring_entry *e = entry_out(u, cqe->user_data);
-    if (e == nullptr) return;
-    const bool cancelled = out_ended(e);
-    channel *c = e->owner;
-    if (cqe->res < 0 && !is_weather(cqe->res)) {
-        request_finish(l, &c->out, cqe->res, 0, nullptr, 0);
+    if (e == nullptr) {
+        poll_stale(u, cqe);
         return;
     }
-    if (cqe->res >= 0 && !cancelled) {
-        e->bits &= static_cast<uint16_t>(~ENTRY_OUT_FULL);
-        if (c->out.op == op_code::connect) {
-            size_t received = 0;
-            perform(l, &c->out, false, &received);
-            return;
-        }
+    const uint32_t fd = token_fd(cqe->user_data);
+    if ((cqe->flags & IORING_CQE_F_MORE) == 0) {
+        e->out = uring_op::none;
+        e->bits &= static_cast<uint16_t>(~ENTRY_OUT_LEAVES);
     }
-    out_again(l, u, e, cancelled);
+    if ((e->bits & ENTRY_OUT_WANTED) == 0) {
+        if (e->out == uring_op::none) return;
+        e->bits |= ENTRY_OUT_LEAVES;
+        uring_list(u, e, fd);
+    } else if (cqe->res >= 0 && (cqe->res & (POLLOUT | POLLERR | POLLHUP)) != 0) {
+        e->bits &= static_cast<uint16_t>(~ENTRY_OUT_FULL);
+        uring_try_out(l, u, e);
+    } else if (cqe->res < 0 && !is_weather(cqe->res)) {
+        e->bits &= static_cast<uint16_t>(~ENTRY_OUT_WANTED);
+        request_finish(l, &e->owner->out, cqe->res, 0, nullptr, 0);
+    } else if (e->out == uring_op::none) {
+        uring_list(u, e, fd);
+    }
 }
 
 static void complete_connect(loop *l, uring_state *u, const struct io_uring_cqe *cqe) {
     uring_entry *e = entry_out(u, cqe->user_data);
     if (e == nullptr) return;
-    const bool cancelled = out_ended(e);
+    const bool cancelled = out_ended(u, e);
     if (cqe->res == -EINPROGRESS || (is_weather(cqe->res) && !cancelled)) { // it goes on by itself: the poll tells
         e->bits |= ENTRY_OUT_FULL;
         out_again(l, u, e, cancelled);

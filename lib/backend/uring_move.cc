@@ -24,7 +24,8 @@ constexpr int BURIAL_MS = 5000;
 constexpr int BURIAL_QUIET_MS = 250;
 
 // false: the kernel has not let go. Nothing may be given back then; it can be asked again. With DEFER_TASKRUN the kernel
-// receives nothing without the ring's thread, so that memory is safe in any case, and waiting is for the files only.
+// receives nothing without the ring's thread, so that memory is safe in any case, and waiting is for the files only. But
+// a dead accept that still stands in a listener's queue is woken instead of a living one: then accepts are polled for.
 static bool ring_bury(loop *l, uring_state *u) {
     const sys *calls = l->calls;
     const bool quiet = (u->setup & IORING_SETUP_DEFER_TASKRUN) != 0;
@@ -39,7 +40,12 @@ static bool ring_bury(loop *l, uring_state *u) {
     for (;;) {
         const int seen = calls->poll_one(u->tomb, POLLIN, within_ms);
         if (seen > 0) return true;
-        if (seen != MIO_EINTR || calls->monotonic_ns() >= end_ns) return quiet;
+        if (seen == MIO_EINTR && calls->monotonic_ns() < end_ns) continue;
+        if (quiet) {
+            loop_log(l, MIO_LOG_WARNING, "the ring of another thread lives on in a forked process");
+            u->features &= ~MIO_URING_ACCEPT;
+        }
+        return quiet;
     }
 }
 
@@ -48,13 +54,13 @@ static void entry_uproot(loop *l, uring_state *u, uring_entry *e, bool again) {
     channel *c = e->owner;
     mio_assert(e->out != uring_op::send && e->out != uring_op::answered); // drained
     const bool in = e->in == uring_op::receive || e->in == uring_op::accept;
-    const bool out = e->out != uring_op::none;
+    const bool out = e->out == uring_op::connect;
     const bool in_cancelled = (e->bits & (ENTRY_IN_CANCEL | ENTRY_IN_CANCELLED)) != 0;
     const bool out_cancelled = (e->bits & (ENTRY_OUT_CANCEL | ENTRY_OUT_CANCELLED)) != 0;
     if (e->out == uring_op::connect) e->bits |= ENTRY_OUT_FULL; // the socket connects on; a poll tells
     e->in = e->out = uring_op::none;
     e->bits &= static_cast<uint16_t>(~(ENTRY_IN_CANCEL | ENTRY_IN_CANCELLED | ENTRY_OUT_CANCEL | ENTRY_OUT_CANCELLED));
-    if ((e->bits & ENTRY_IN_WANTED) != 0) uring_want_in(u, e, c->fd);
+    if ((e->bits & (ENTRY_IN_WANTED | ENTRY_OUT_WANTED)) != 0) uring_list(u, e, static_cast<uint32_t>(c->fd));
     if (in && again && !in_cancelled) uring_want_in(u, e, c->fd);
     else if (in) request_settle(l, &c->in, MIO_ECANCELED);
     if (out && again && !out_cancelled) uring_want_out(u, e, c->fd);
@@ -76,6 +82,7 @@ static void ring_uproot(loop *l, uring_state *u, bool again) {
     }
     uring_buffers_close(l, &u->buffers);
     u->wake_armed = false;
+    u->cancels = 0;
 }
 
 static int ring_enable(loop *l, uring_state *u) {

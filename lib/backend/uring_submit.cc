@@ -22,20 +22,20 @@
 
 namespace mio {
 
-constexpr unsigned SPACE_FOR_ONE = 4;       // a cancel and an operation, both ways
+constexpr unsigned SPACE_FOR_ONE = 6;       // two cancels and an operation, both ways
 constexpr uint32_t ROOM_FOR_ONE = 2 * PERFORM_ACCEPTS; // records that one entry may finish while it is built
 constexpr size_t SEND_MAX = 1 << 30;        // a count that fits everywhere
 
 static void prepare_poll(uring_state *u, int fd, unsigned events, uint64_t token) {
     struct io_uring_sqe *sqe = uring_ring_sqe(&u->ring);
-    io_uring_prep_poll_add(sqe, fd, events);
+    io_uring_prep_poll_multishot(sqe, fd, events);
     sqe->user_data = token;
 }
 
 void uring_prepare_cancel(uring_state *u, uring_op what, uint16_t sequence, int fd) {
     struct io_uring_sqe *sqe = uring_ring_sqe(&u->ring);
     const uint64_t target = uring_token(what, sequence, fd);
-    // A poll-remove leaves a poll alone that has just woken up (EALREADY): with it there are one-shot polls only.
+    // A poll-remove leaves a poll alone that has just woken up (EALREADY), a cancel does not.
     if ((u->features & MIO_URING_CANCEL) != 0) io_uring_prep_cancel64(sqe, target, 0);
     else io_uring_prep_poll_remove(sqe, target);
     if ((u->ring.features & IORING_FEAT_CQE_SKIP) != 0) sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
@@ -52,7 +52,6 @@ static uint64_t in_token(uring_entry *e, uring_op what, int fd) {
 static void in_poll(uring_state *u, uring_entry *e, int fd) {
     const uint64_t token = in_token(e, uring_op::poll_in, fd);
     prepare_poll(u, fd, POLLIN | POLLPRI | POLLRDHUP, token);
-    if ((u->features & MIO_URING_CANCEL) != 0) uring_ring_sqe_at(&u->ring, u->ring.built - 1)->len = IORING_POLL_ADD_MULTI;
 }
 
 static void in_receive(uring_state *u, uring_entry *e, int fd) {
@@ -75,6 +74,15 @@ static void in_accept(uring_state *u, uring_entry *e, int fd) {
     sqe->user_data = token;
 }
 
+static bool in_by_ring(const uring_state *u, const uring_entry *e) {
+    const channel *c = e->owner;
+    if (c->in.op == op_code::accept) return (u->features & MIO_URING_ACCEPT) != 0;
+    if ((c->flags & CHANNEL_TCP) == 0 && (u->features & URING_RECEIVE_UNIX) == 0) return false;
+    struct iovec own;
+    return (e->bits & (ENTRY_IN_BULK | ENTRY_IN_HOT)) == 0 && u->buffers.ring != nullptr &&
+           !uring_buffers_empty(&u->buffers) && !lane_room(&c->reads, &own);
+}
+
 // The poll tells by edges: where a short read may have another reason than an empty socket, only EAGAIN ends it. (On
 // unix sockets it also stops behind a message with control data.)
 static bool is_doubtful(const uring_entry *e) {
@@ -93,16 +101,7 @@ void uring_try_in(loop *l, uring_state *u, uring_entry *e) {
     e->bits = static_cast<uint16_t>(more ? e->bits | ENTRY_IN_HOT : e->bits & ~ENTRY_IN_HOT);
     if ((e->bits & ENTRY_IN_BULK) != 0) bulk_weigh(e, u->received - before);
     if (c->in.state != request_state::started) e->bits &= static_cast<uint16_t>(~ENTRY_IN_WANTED);
-    else if (more || e->in == uring_op::none) uring_list(u, e, static_cast<uint32_t>(c->fd));
-}
-
-static bool in_by_ring(const uring_state *u, const uring_entry *e) {
-    const channel *c = e->owner;
-    if (c->in.op == op_code::accept) return (u->features & MIO_URING_ACCEPT) != 0;
-    if ((c->flags & CHANNEL_TCP) == 0 && (u->features & URING_RECEIVE_UNIX) == 0) return false;
-    struct iovec own;
-    return (e->bits & (ENTRY_IN_BULK | ENTRY_IN_HOT)) == 0 && u->buffers.ring != nullptr &&
-           !uring_buffers_empty(&u->buffers) && !lane_room(&c->reads, &own);
+    else if (more || e->in == uring_op::none || in_by_ring(u, e)) uring_list(u, e, static_cast<uint32_t>(c->fd));
 }
 
 static void build_in(loop *l, uring_state *u, uring_entry *e, int fd) {
@@ -132,10 +131,26 @@ static void out_poll(uring_state *u, uring_entry *e, int fd) {
     prepare_poll(u, fd, POLLOUT, out_token(e, uring_op::poll_out, fd));
 }
 
+// Nobody waits for room any more: on some sockets the poll would tell of it for ever.
+static void out_rests(uring_state *u, uring_entry *e, int fd) {
+    e->bits &= static_cast<uint16_t>(~ENTRY_OUT_WANTED);
+    if (e->out != uring_op::poll_out) return;
+    e->bits |= ENTRY_OUT_LEAVES;
+    uring_list(u, e, static_cast<uint32_t>(fd));
+}
+
+void uring_try_out(loop *l, uring_state *u, uring_entry *e) {
+    channel *c = e->owner;
+    size_t none = 0;
+    if (!perform(l, &c->out, false, &none)) e->bits |= ENTRY_OUT_FULL;
+    if (c->out.state != request_state::started) out_rests(u, e, c->fd);
+    else if (e->out == uring_op::none) uring_list(u, e, static_cast<uint32_t>(c->fd));
+}
+
 // By a call of our own; when it would have to wait, a poll does.
 static void out_send_now(loop *l, uring_state *u, uring_entry *e, int fd) {
     if (perform_send(l, e->owner)) return;
-    e->bits |= ENTRY_OUT_FULL;
+    e->bits |= ENTRY_OUT_FULL | ENTRY_OUT_WANTED;
     out_poll(u, e, fd);
 }
 
@@ -218,7 +233,7 @@ static void out_connect(loop *l, uring_state *u, uring_entry *e, int fd) {
     channel *c = e->owner;
     if ((u->features & MIO_URING_CONNECT) == 0) {
         if (perform_connect(l, c)) return;
-        e->bits |= ENTRY_OUT_FULL;
+        e->bits |= ENTRY_OUT_FULL | ENTRY_OUT_WANTED;
         out_poll(u, e, fd);
         return;
     }
@@ -230,15 +245,24 @@ static void out_connect(loop *l, uring_state *u, uring_entry *e, int fd) {
 }
 
 static void build_out(loop *l, uring_state *u, uring_entry *e, int fd) {
-    e->bits &= static_cast<uint16_t>(~ENTRY_OUT_WANTED);
-    if ((e->bits & ENTRY_OUT_FULL) != 0) out_poll(u, e, fd);
-    else if (e->owner->out.op == op_code::connect) out_connect(l, u, e, fd);
-    else out_send(l, u, e, fd);
+    if ((e->bits & ENTRY_OUT_FULL) != 0) {
+        if (e->out == uring_op::none) out_poll(u, e, fd); // else it is armed, or when it has ended the entry comes here again
+    } else if (e->out == uring_op::poll_out) {
+        uring_try_out(l, u, e);
+    } else {
+        e->bits &= static_cast<uint16_t>(~ENTRY_OUT_WANTED);
+        if (e->owner->out.op == op_code::connect) out_connect(l, u, e, fd);
+        else out_send(l, u, e, fd);
+    }
 }
 
 // --- cancel ---------------------------------------------------------------------------------------------------------
 
 static void build_cancels(uring_state *u, uring_entry *e, int fd) {
+    if ((e->bits & ENTRY_OUT_LEAVES) != 0) {
+        e->bits &= static_cast<uint16_t>(~ENTRY_OUT_LEAVES);
+        if (e->out == uring_op::poll_out) uring_prepare_cancel(u, e->out, e->sequence_out, fd);
+    }
     if ((e->bits & ENTRY_IN_LEAVES) != 0) {
         e->bits &= static_cast<uint16_t>(~ENTRY_IN_LEAVES);
         if (e->in != uring_op::none && (e->bits & (ENTRY_IN_CANCEL | ENTRY_IN_CANCELLED)) == 0)
@@ -249,6 +273,7 @@ static void build_cancels(uring_state *u, uring_entry *e, int fd) {
         if (e->in != uring_op::none) {
             uring_prepare_cancel(u, e->in, e->sequence_in, fd);
             e->bits |= ENTRY_IN_CANCELLED;
+            u->cancels++;
         }
     }
     if ((e->bits & ENTRY_OUT_CANCEL) != 0) {
@@ -256,6 +281,7 @@ static void build_cancels(uring_state *u, uring_entry *e, int fd) {
         if (e->out != uring_op::none) {
             uring_prepare_cancel(u, e->out, e->sequence_out, fd);
             e->bits |= ENTRY_OUT_CANCELLED;
+            u->cancels++;
         }
     }
 }
@@ -280,14 +306,14 @@ static void build_wake(loop *l, uring_state *u) {
 
 // More than one thing to do, or something that is not usual.
 __attribute__((noinline)) static void build_any(loop *l, uring_state *u, uring_entry *e, int fd) {
-    if ((e->bits & (ENTRY_IN_CANCEL | ENTRY_OUT_CANCEL | ENTRY_IN_LEAVES)) != 0) build_cancels(u, e, fd);
+    if ((e->bits & (ENTRY_IN_CANCEL | ENTRY_OUT_CANCEL | ENTRY_IN_LEAVES | ENTRY_OUT_LEAVES)) != 0) build_cancels(u, e, fd);
     if ((e->bits & ENTRY_OUT_WANTED) != 0) build_out(l, u, e, fd);
     if ((e->bits & ENTRY_IN_WANTED) != 0) build_in(l, u, e, fd);
 }
 
 // An operation, or what must be cancelled of the one there is; a send without anything else is what an echo makes.
 constexpr uint16_t ENTRY_ASKS = ENTRY_IN_WANTED | ENTRY_OUT_WANTED | ENTRY_IN_CANCEL | ENTRY_OUT_CANCEL |
-                                ENTRY_IN_LEAVES | ENTRY_OUT_FULL;
+                                ENTRY_IN_LEAVES | ENTRY_OUT_LEAVES | ENTRY_OUT_FULL;
 
 void uring_build(loop *l, uring_state *u) {
     if (__builtin_expect(!u->wake_armed, 0) && uring_ring_space(&u->ring) != 0) build_wake(l, u);
@@ -297,7 +323,9 @@ void uring_build(loop *l, uring_state *u) {
         if (u->received >= BULK_BUDGET) break;
         uint32_t fd;
         uring_entry *e = list_pop(u, &fd);
-        if (__builtin_expect((e->bits & ENTRY_ASKS) == ENTRY_OUT_WANTED && e->owner->out.op == op_code::send, 1)) {
+        const bool usual = (e->bits & ENTRY_ASKS) == ENTRY_OUT_WANTED && e->out == uring_op::none &&
+                           e->owner->out.op == op_code::send;
+        if (__builtin_expect(usual, 1)) {
             e->bits &= static_cast<uint16_t>(~ENTRY_OUT_WANTED);
             out_send(l, u, e, static_cast<int>(fd));
         } else {
@@ -313,9 +341,13 @@ static void unbuild_cancel(uring_state *u, uint64_t target) {
     uring_entry *e = uring_entry_at(u, token_fd(target));
     const bool in = op_is_in(token_op(target));
     const uint16_t cancelled = in ? ENTRY_IN_CANCELLED : ENTRY_OUT_CANCELLED;
-    const bool leaves = in && (e->bits & cancelled) == 0;
-    e->bits = static_cast<uint16_t>(e->bits & ~cancelled);
-    e->bits |= leaves ? ENTRY_IN_LEAVES : in ? ENTRY_IN_CANCEL : ENTRY_OUT_CANCEL;
+    if ((e->bits & cancelled) == 0) { // it only leaves
+        e->bits |= in ? ENTRY_IN_LEAVES : ENTRY_OUT_LEAVES;
+    } else {
+        e->bits = static_cast<uint16_t>(e->bits & ~cancelled);
+        e->bits |= in ? ENTRY_IN_CANCEL : ENTRY_OUT_CANCEL;
+        u->cancels--;
+    }
     uring_list(u, e, token_fd(target));
 }
 
@@ -347,7 +379,8 @@ void uring_unbuild(uring_state *u) {
                 else uring_want_in(u, e, static_cast<int>(token_fd(token)));
             } else {
                 e->out = uring_op::none;
-                uring_want_out(u, e, static_cast<int>(token_fd(token)));
+                if (token_op(token) == uring_op::poll_out) uring_list(u, e, token_fd(token));
+                else uring_want_out(u, e, static_cast<int>(token_fd(token)));
             }
         }
     }

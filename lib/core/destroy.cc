@@ -34,14 +34,17 @@ static void destroy_hurry(loop *l) {
 }
 
 // The time is for what the kernel holds. What only waits for turns gets them, however short the time: these few, and
-// then as many as find something to do.
+// then as many as find something to do or bring something. (A kernel may hand out what has ended bit by bit.)
 constexpr int DRAIN_TURNS = 8;
 
 static int destroy_drain(loop *l, int64_t drain_ns) {
     const int64_t begun_ns = l->with->now(l);
+    uint64_t brought = 0;
     for (int turn = 0; l->open_handles != 0; turn++) {
         const int64_t left_ns = drain_ns - (l->with->now(l) - begun_ns);
-        if (turn >= DRAIN_TURNS && left_ns <= 0 && !loop_runnable(l)) break;
+        const bool moving = l->counters.completions != brought || loop_runnable(l);
+        if (turn >= DRAIN_TURNS && left_ns <= 0 && !moving) break;
+        brought = l->counters.completions;
         int64_t wait_ns = -1;
         if (drain_ns != MIO_FOREVER) wait_ns = turn < DRAIN_TURNS || left_ns < 0 ? 0 : left_ns;
         if (loop_turn(l, wait_ns) < 0) break;
