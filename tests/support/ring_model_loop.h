@@ -33,7 +33,8 @@ namespace test {
 
 struct ring_world {
     uint32_t completions; // records of the loop, and of its ring; 0: 64
-    uint32_t without;     // MIO_URING_... that the kernel lacks
+    uint32_t without;     // MIO_URING_..., URING_RECEIVE_UNIX that the kernel lacks
+    bool eager;           // completions come at any time, not only in an enter
     size_t buffer_block, buffer_max_bytes;
 };
 
@@ -52,9 +53,9 @@ constexpr uint32_t RING_PLAIN = IORING_SETUP_SUBMIT_ALL | IORING_SETUP_COOP_TASK
 inline void ring_world_open(const ring_world *w) {
     calls = ring_model_open(1000000000);
     mio::uring_features features = {};
-    features.works = MIO_URING_ALL & ~w->without;
+    features.works = (MIO_URING_ALL | mio::URING_RECEIVE_UNIX) & ~(w->without | (w->eager ? MIO_URING_DEFER : 0));
     features.setup = RING_DEFER;
-    features.setup_plain = RING_PLAIN;
+    features.setup_plain = w->eager ? IORING_SETUP_SUBMIT_ALL : RING_PLAIN;
     mio::uring_features_preset(&features);
     ring_model_answer(IORING_OP_SEND, RING_SUCCEEDS);
     ring_model_answer(IORING_OP_SENDMSG, RING_SUCCEEDS);

@@ -116,6 +116,13 @@ static void run_poll(driver *d) {
         note_enter(d, 0, 0, EVENTS);
         arm_remove(d, 7, 5);
         note_enter(d, 1, 0, EVENTS);
+        drain(d);
+        arm_poll(d, 10, multishot);
+        note_enter(d, 1, 0, EVENTS);
+        arrives(d, "ghi");
+        arm_cancel(d, 11, 10, 0); // this one takes it out
+        note_enter(d, 1, 0, 0);
+        note_enter(d, 0, 0, EVENTS);
         arm_poll(d, 8, multishot);
         note_enter(d, 1, 0, EVENTS);
         arm_remove(d, 9, 8);

@@ -59,14 +59,14 @@ static unsigned hidden_calls;
 
 // While the kernel keeps anything back, nobody is told that it was sent.
 static void nothing_is_decided_yet(conn *) {
+    if (ring_model_backlog(ring) == 0) return;
     hidden_calls++;
     assert_int_equal(hiding[8].statuses.size() + hiding[9].statuses.size(), 0);
     assert_int_equal(metrics().bytes_written, 0);
 }
 
 static void test_nothing_counts_as_sent_while_something_is_kept_back(void **) {
-    const int refusals[] = {-EPERM, -EINTR, -EBUSY, -EAGAIN};
-    for (int refusal : refusals) {
+    for (int refusal : {-EPERM, -EINTR, -EBUSY, -EAGAIN}) {
         open_small(8, 0);
         open_streams(hiding, 10, false);
         hidden_calls = 0;
@@ -75,17 +75,32 @@ static void test_nothing_counts_as_sent_while_something_is_kept_back(void **) {
         for (int i = 0; i < 8; i++) hiding[i].on_written = nothing_is_decided_yet;
         ring_model_plan(ring, RING_TAKES_ALL, 0);
         ring_model_plan(ring, 0, refusal); // the one that asks for what was kept back
-        if (refusal == -EPERM) {
-            turn();
-            assert_int_equal(hidden_calls, 8);
-            assert_int_equal(ring_model_backlog(ring), 1);
-        }
+        turn();
+        if (refusal == -EPERM) assert_int_equal(hidden_calls, 8);
         turn();
         expect_one_write(&hiding[8], MIO_EPIPE, 0);
         expect_one_write(&hiding[9], 0, 5);
         assert_int_equal(metrics().bytes_written, 5);
         ring_loop_close();
     }
+}
+
+// Completions that make room for those kept back need memory; without any it takes more turns, and is right all the
+// same.
+static void test_without_memory_for_what_was_kept_back(void **) {
+    open_small(8, 0);
+    open_streams(hiding, 10, true); // each has its entry then
+    hidden_calls = 0;
+    for (int i = 0; i < 9; i++) ring_model_answer_next(IORING_OP_SEND, hiding[i].fd, -EPIPE);
+    for (conn &c : hiding) conn_write(&c, "bytes");
+    for (int i = 0; i < 8; i++) hiding[i].on_written = nothing_is_decided_yet;
+    scripted_push(call::alloc, -1, 0);
+    turn();
+    assert_int_equal(hidden_calls, 8);
+    turns(2);
+    for (int i = 0; i < 9; i++) expect_one_write(&hiding[i], MIO_EPIPE, 0);
+    expect_one_write(&hiding[9], 0, 5);
+    ring_loop_close();
 }
 
 static conn readers[40];
@@ -222,6 +237,7 @@ int main() {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_failure_that_found_no_room_is_seen),
         cmocka_unit_test(test_nothing_counts_as_sent_while_something_is_kept_back),
+        cmocka_unit_test(test_without_memory_for_what_was_kept_back),
         cmocka_unit_test(test_a_dead_peer_with_the_queue_full),
         cmocka_unit_test(test_sends_are_decided_when_there_is_room_for_records),
         cmocka_unit_test(test_a_send_that_failed_is_cancelled_before_that_is_known),
