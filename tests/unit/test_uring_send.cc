@@ -138,26 +138,24 @@ static void test_a_short_count_goes_on_when_the_socket_has_room(void **) {
 }
 
 static void test_a_full_socket_is_polled_and_tried_again(void **) {
-    for (int i = 0; i < 3; i++) {
+    for (unsigned i = 0; i < 3; i++) {
         ring_model_answer_next(IORING_OP_SEND, a.fd, -EAGAIN);
         conn_write(&a, "x");
         conn_write(&b, "y");
-        turn();
-        assert_int_equal(a.statuses.size(), static_cast<size_t>(i));
-        turn();
-        const struct io_uring_sqe *sqe = last_taken(IORING_OP_POLL_ADD, a.fd);
-        assert_int_equal(sqe->poll32_events, POLLOUT);
-        ring_model_fire(a.fd, POLLOUT);
-        turn();
-        if (i == 1) { // and full once more
-            ring_model_answer_next(IORING_OP_SEND, a.fd, -EAGAIN);
-            turns(2);
-            assert_true(is_armed(IORING_OP_POLL_ADD, &a));
+        turns(2);
+        assert_int_equal(a.statuses.size(), i);
+        assert_true((last_taken(IORING_OP_POLL_ADD, a.fd)->poll32_events & POLLOUT) != 0);
+        if (i == 1) { // a false alarm
+            scripted_push(call::send, a.fd, -EAGAIN);
             ring_model_fire(a.fd, POLLOUT);
-            turn();
+            turns(2);
+            assert_int_equal(a.statuses.size(), i);
         }
-        turn();
-        expect_written(&a, static_cast<unsigned>(i), 0, 1);
+        assert_true(is_armed(IORING_OP_POLL_ADD, &a));
+        ring_model_fire(a.fd, POLLOUT);
+        turns(2);
+        expect_written(&a, i, 0, 1);
+        assert_false(is_armed(IORING_OP_POLL_ADD, &a)); // on some sockets it would tell of room for ever
     }
     expect_sent(&a, "xxx");
     expect_sent(&b, "yyy");
@@ -223,15 +221,12 @@ static void test_an_error_behind_a_short_count_says_how_much_went(void **) {
     conn_write(&a, "never");
     conn_write(&b, "b");
     turns(2);
+    scripted_push(call::sendmsg, a.fd, -ECONNRESET);
     ring_model_fire(a.fd, POLLOUT);
-    ring_model_answer_next(IORING_OP_SENDMSG, a.fd, -ECONNRESET);
-    turn();
-    conn_write(&b, "b"); // so that both go by the ring
     turn();
     expect_written(&a, 0, MIO_ECONNRESET, 3);
     expect_written(&a, 1, MIO_ECANCELED, 0);
     expect_sent(&a, "hel");
-    expect_sent(&b, "bb");
 }
 
 // --- more than one piece --------------------------------------------------------------------------------------------
@@ -325,16 +320,16 @@ static void test_no_more_is_asked_for_than_a_result_can_say(void **) {
     void *memory = mmap(nullptr, LARGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     assert_ptr_not_equal(memory, MAP_FAILED);
     assert_int_equal(mio_stream_set_queue_max(a.stream, 4 * LARGE), 0);
+    static conn others[32]; // whose large writes are made at once and fill half of the records: the next is the ring's
+    for (conn &c : others) {
+        conn_open(&c);
+        conn_write(&c, std::string(10000, 'o'));
+    }
     mio_buf_t pieces[3];
     for (mio_buf_t &piece : pieces) piece = mio_buf_borrow(memory, LARGE);
-    scripted_push(call::sendmsg, a.fd, -EAGAIN); // a large write is tried at once
     ring_model_answer_next(IORING_OP_SENDMSG, a.fd, -EPIPE);
     assert_true(mio_stream_write(a.stream, pieces, 3, conn_written, &a) > 0);
-    turn();
-    ring_model_fire(a.fd, POLLOUT);
-    turn();
-    conn_write(&b, "b");
-    turn();
+    turns(2);
     const struct io_uring_sqe *sqe = last_taken(IORING_OP_SENDMSG, a.fd);
     const auto *message = reinterpret_cast<const struct msghdr *>(sqe->addr); // the loop's, until its next send
     assert_int_equal(message->msg_iovlen, 2);
