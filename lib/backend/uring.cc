@@ -215,6 +215,9 @@ static void uring_forget(loop *l, channel *c) {
     if (out == uring_op::poll_out) e->out = uring_op::none;
     if (in == uring_op::poll_in) drop_poll(l, u, in, e->sequence_in, c->fd);
     if (out == uring_op::poll_out) drop_poll(l, u, out, e->sequence_out, c->fd);
+    const bool end = e->end;
+    e->end = false;
+    if (end) drop_poll(l, u, uring_op::poll_end, e->sequence_end, c->fd);
     mio_assert(e->in == uring_op::none && e->out == uring_op::none);
     e->owner = nullptr;
     e->sequence_in++; // what the kernel still says of it is stale

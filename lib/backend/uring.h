@@ -30,6 +30,7 @@ enum class uring_op : uint8_t {
     send,     // silent about its success
     poll_out, // multishot: for as long as a carrier waits for room
     connect,
+    poll_end, // of the peer's half-close, beside a receive that might miss it (URING_RECEIVE_UNIX)
     wake,     // the poll of the eventfd: nobody's entry
     cancel,   // what a cancel or poll-remove says of itself: nothing
 };
@@ -46,6 +47,7 @@ constexpr uint16_t ENTRY_OUT_FULL = 1u << 7;      // the last attempt said so: p
 constexpr uint16_t ENTRY_OUT_LEAVES = 1u << 12;   // nobody waits for room any more: the poll is to end
 constexpr uint16_t ENTRY_IN_HOT = 1u << 8;        // there may be more to receive: try before polling
 constexpr uint16_t ENTRY_IN_LEAVES = 1u << 10;    // the receive or poll in the kernel is to end, the carrier is not
+constexpr uint16_t ENTRY_END_WANTED = 1u << 13;   // poll_end is to be armed
 constexpr uint16_t ENTRY_IN_STICKY = 1u << 11;    // hung up, an error, urgent data: a short read proves nothing
 constexpr uint16_t ENTRY_IN_BULK = 1u << 9;       // comes in large pieces: by calls of our own, into the hot block
 
@@ -57,7 +59,9 @@ struct uring_entry { // 32 bytes
     uint16_t sequence_in, sequence_out; // of the operation that is, or was last, in the kernel
     uint32_t sent;  // bytes of the send in the kernel
     uint8_t large;  // large pieces received in a row, up to BULK_AFTER; bulk: small ones
-    uint8_t unused[7];
+    bool end;       // poll_end is in the kernel
+    uint16_t sequence_end;
+    uint32_t unused;
 };
 static_assert(sizeof(uring_entry) == 32, "ring entry");
 

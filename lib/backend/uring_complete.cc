@@ -82,9 +82,14 @@ static bool is_weather(int result) { return result == -ECANCELED || result == -E
 static void in_failed(loop *l, uring_state *u, uring_entry *e, int result) {
     channel *c = e->owner;
     const bool cancelled = in_ended(u, e);
-    if (!is_weather(result)) request_finish(l, &c->in, result, 0, nullptr, 0);
-    else if (cancelled) request_finish(l, &c->in, MIO_ECANCELED, 0, nullptr, 0);
-    else uring_want_in(u, e, c->fd);
+    if (!is_weather(result)) {
+        request_finish(l, &c->in, result, 0, nullptr, 0);
+    } else if (cancelled) {
+        request_finish(l, &c->in, MIO_ECANCELED, 0, nullptr, 0);
+    } else {
+        if ((e->bits & ENTRY_IN_STICKY) != 0) e->bits |= ENTRY_IN_HOT; // what it left because of an end
+        uring_want_in(u, e, c->fd);
+    }
 }
 
 // The ring of buffers was empty. It is filled before the next enter; if there is nothing to fill it with, the attempt
@@ -186,6 +191,18 @@ static void complete_poll_in(loop *l, uring_state *u, const struct io_uring_cqe 
     }
 }
 
+// The peer has ended: the receive leaves, and calls of our own read what is still there, and the end.
+static void complete_poll_end(uring_state *u, const struct io_uring_cqe *cqe) {
+    uring_entry *e = entry_of(u, cqe->user_data);
+    if (e == nullptr || !e->end || e->sequence_end != token_sequence(cqe->user_data)) return;
+    e->end = false;
+    if (cqe->res < 0) e->bits |= ENTRY_END_WANTED;
+    else e->bits |= ENTRY_IN_STICKY;
+    if (e->in != uring_op::receive) return; // the next one asks again
+    if (cqe->res >= 0) e->bits |= ENTRY_IN_LEAVES;
+    uring_list(u, e, token_fd(cqe->user_data));
+}
+
 static void complete_accept(loop *l, uring_state *u, const struct io_uring_cqe *cqe) {
     uring_entry *e = entry_in(u, cqe->user_data);
     if (e == nullptr) {
@@ -285,6 +302,7 @@ __attribute__((noinline)) static void complete(loop *l, uring_state *u, const st
     case uring_op::send: complete_send(l, u, cqe); return;
     case uring_op::poll_out: complete_poll_out(l, u, cqe); return;
     case uring_op::connect: complete_connect(l, u, cqe); return;
+    case uring_op::poll_end: complete_poll_end(u, cqe); return;
     case uring_op::wake:
         if ((cqe->flags & IORING_CQE_F_MORE) == 0) u->wake_armed = false;
         return;

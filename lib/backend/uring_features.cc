@@ -7,7 +7,7 @@
 // Known of kernels:
 //   1. 5.10 has the opcode of a multishot accept and answers EINVAL: an opcode's presence proves nothing.
 //   2. From 6.17 on a unix socket says how much there is to read, 0 also when its end stands behind the last byte: a
-//      multishot receive that was woken by both waited for news that had been. Mended later; TCP was always right.
+//      multishot receive that runs when both are there takes the bytes and waits for news that has been. TCP is right.
 //   3. A send that reports failures only (IOSQE_CQE_SKIP_SUCCESS) takes a short send for a success unless MSG_WAITALL
 //      says that it is none: with it the count is posted (6.0).
 
@@ -214,19 +214,19 @@ static bool try_receive_into(uring_ring *r, bool incremental, char *memory, stru
     return works && scratch_await(r, 6, &last) && last.res == 0 && (last.flags & IORING_CQE_F_MORE) == 0;
 }
 
-// Bytes and the end in one wake-up: both must come.
+// Bytes and the end are there when the receive finds out that it may go on: both must come.
 static bool try_receive_end(uring_ring *r, uint16_t group) {
     int pair[2];
     if (!pair_open(pair)) return false;
+    bool works = send_bytes(pair[1], "x", 1) && calls->shutdown(pair[1], SHUT_WR) == 0;
     struct io_uring_sqe *sqe = uring_ring_sqe(r);
     io_uring_prep_recv_multishot(sqe, pair[0], nullptr, 0, 0);
     sqe->flags |= IOSQE_BUFFER_SELECT;
+    sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
     sqe->buf_group = group;
     sqe->user_data = 8;
     struct io_uring_cqe cqe;
-    const bool works = scratch_silent(r, 8) && send_bytes(pair[1], "x", 1) && calls->shutdown(pair[1], SHUT_WR) == 0 &&
-                       scratch_await(r, 8, &cqe) && cqe.res == 1 && scratch_await_for(r, 8, &cqe, SHORT_WAIT_NS) &&
-                       cqe.res == 0;
+    works = works && scratch_await(r, 8, &cqe) && cqe.res == 1 && scratch_await_for(r, 8, &cqe, SHORT_WAIT_NS) && cqe.res == 0;
     pair_close(pair);
     return works;
 }

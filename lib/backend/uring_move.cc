@@ -59,6 +59,7 @@ static void entry_uproot(loop *l, uring_state *u, uring_entry *e, bool again) {
     const bool out_cancelled = (e->bits & (ENTRY_OUT_CANCEL | ENTRY_OUT_CANCELLED)) != 0;
     if (e->out == uring_op::connect) e->bits |= ENTRY_OUT_FULL; // the socket connects on; a poll tells
     e->in = e->out = uring_op::none;
+    e->end = false; // the next receive asks again
     e->bits &= static_cast<uint16_t>(~(ENTRY_IN_CANCEL | ENTRY_IN_CANCELLED | ENTRY_OUT_CANCEL | ENTRY_OUT_CANCELLED));
     if ((e->bits & (ENTRY_IN_WANTED | ENTRY_OUT_WANTED)) != 0) uring_list(u, e, static_cast<uint32_t>(c->fd));
     if (in && again && !in_cancelled) uring_want_in(u, e, c->fd);

@@ -3,7 +3,7 @@
 // Decides how an operation is asked: which of them the ring takes, which are tried by a call of our own, and what waits
 // as a poll. It must not know what a completion means.
 //
-//   receive   into the pool: multishot. Large pieces, into a caller's buffer, or while the ring of buffers is empty:
+//   receive   into the pool: multishot (with a poll of the end where it might miss that). Large pieces, into a caller's buffer, or while the ring of buffers is empty:
 //             poll, then recv(2)
 //   accept    multishot; else poll, then accept4(2)
 //   send      silent about its success, everything the lane has; when the socket is full: poll first; else send(2)
@@ -22,7 +22,7 @@
 
 namespace mio {
 
-constexpr unsigned SPACE_FOR_ONE = 6;       // two cancels and an operation, both ways
+constexpr unsigned SPACE_FOR_ONE = 8;       // two cancels and an operation both ways, and the poll of the end
 constexpr uint32_t ROOM_FOR_ONE = 2 * PERFORM_ACCEPTS; // records that one entry may finish while it is built
 constexpr size_t SEND_MAX = 1 << 30;        // a count that fits everywhere
 
@@ -54,6 +54,20 @@ static void in_poll(uring_state *u, uring_entry *e, int fd) {
     prepare_poll(u, fd, POLLIN | POLLPRI | POLLRDHUP, token);
 }
 
+// A multishot receive might wait for an end that it has been told of.
+static bool misses_end(const uring_state *u, const uring_entry *e) {
+    return (e->owner->flags & CHANNEL_TCP) == 0 && (u->features & URING_RECEIVE_UNIX) == 0;
+}
+
+static void in_poll_end(uring_state *u, uring_entry *e, int fd) {
+    e->bits &= static_cast<uint16_t>(~ENTRY_END_WANTED);
+    if (e->end || e->in != uring_op::receive) return;
+    e->end = true;
+    struct io_uring_sqe *sqe = uring_ring_sqe(&u->ring);
+    io_uring_prep_poll_add(sqe, fd, POLLRDHUP);
+    sqe->user_data = uring_token(uring_op::poll_end, ++e->sequence_end, fd);
+}
+
 static void in_receive(uring_state *u, uring_entry *e, int fd) {
     const uint64_t token = in_token(e, uring_op::receive, fd);
     struct io_uring_sqe *sqe = uring_ring_sqe(&u->ring);
@@ -65,6 +79,7 @@ static void in_receive(uring_state *u, uring_entry *e, int fd) {
     if ((u->ring.setup & IORING_SETUP_SQPOLL) == 0 && (e->owner->flags & CHANNEL_TCP) != 0)
         sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
     sqe->user_data = token;
+    if (misses_end(u, e)) in_poll_end(u, e, fd);
 }
 
 static void in_accept(uring_state *u, uring_entry *e, int fd) {
@@ -77,7 +92,7 @@ static void in_accept(uring_state *u, uring_entry *e, int fd) {
 static bool in_by_ring(const uring_state *u, const uring_entry *e) {
     const channel *c = e->owner;
     if (c->in.op == op_code::accept) return (u->features & MIO_URING_ACCEPT) != 0;
-    if ((c->flags & CHANNEL_TCP) == 0 && (u->features & URING_RECEIVE_UNIX) == 0) return false;
+    if ((e->bits & ENTRY_IN_STICKY) != 0 && misses_end(u, e)) return false;
     struct iovec own;
     return (e->bits & (ENTRY_IN_BULK | ENTRY_IN_HOT)) == 0 && u->buffers.ring != nullptr &&
            !uring_buffers_empty(&u->buffers) && !lane_room(&c->reads, &own);
@@ -309,11 +324,12 @@ __attribute__((noinline)) static void build_any(loop *l, uring_state *u, uring_e
     if ((e->bits & (ENTRY_IN_CANCEL | ENTRY_OUT_CANCEL | ENTRY_IN_LEAVES | ENTRY_OUT_LEAVES)) != 0) build_cancels(u, e, fd);
     if ((e->bits & ENTRY_OUT_WANTED) != 0) build_out(l, u, e, fd);
     if ((e->bits & ENTRY_IN_WANTED) != 0) build_in(l, u, e, fd);
+    if ((e->bits & ENTRY_END_WANTED) != 0) in_poll_end(u, e, fd);
 }
 
 // An operation, or what must be cancelled of the one there is; a send without anything else is what an echo makes.
 constexpr uint16_t ENTRY_ASKS = ENTRY_IN_WANTED | ENTRY_OUT_WANTED | ENTRY_IN_CANCEL | ENTRY_OUT_CANCEL |
-                                ENTRY_IN_LEAVES | ENTRY_OUT_LEAVES | ENTRY_OUT_FULL;
+                                ENTRY_IN_LEAVES | ENTRY_OUT_LEAVES | ENTRY_OUT_FULL | ENTRY_END_WANTED;
 
 void uring_build(loop *l, uring_state *u) {
     if (__builtin_expect(!u->wake_armed, 0) && uring_ring_space(&u->ring) != 0) build_wake(l, u);
@@ -354,6 +370,7 @@ static void unbuild_cancel(uring_state *u, uint64_t target) {
 // The cancel of something that is nobody's any more: there is no entry to remember it.
 static bool is_orphan(const uring_state *u, uint64_t target) {
     const uring_entry *e = uring_entry_at(u, token_fd(target));
+    if (token_op(target) == uring_op::poll_end) return true;
     const uring_op now = op_is_in(token_op(target)) ? e->in : e->out;
     const uint16_t sequence = op_is_in(token_op(target)) ? e->sequence_in : e->sequence_out;
     return now != token_op(target) || sequence != token_sequence(target);
@@ -373,7 +390,11 @@ void uring_unbuild(uring_state *u) {
             unbuild_cancel(u, sqe->addr);
         } else {
             uring_entry *e = uring_entry_at(u, token_fd(token));
-            if (op_is_in(token_op(token))) {
+            if (token_op(token) == uring_op::poll_end) {
+                e->end = false;
+                e->bits |= ENTRY_END_WANTED;
+                uring_list(u, e, token_fd(token));
+            } else if (op_is_in(token_op(token))) {
                 e->in = uring_op::none;
                 if (token_op(token) == uring_op::poll_in) uring_list(u, e, token_fd(token));
                 else uring_want_in(u, e, static_cast<int>(token_fd(token)));
