@@ -145,7 +145,7 @@ $(B)/obj/tools/%.o: $(srcdir)/tools/%.cc $(B)/flags
 	@mkdir -p $(@D)
 	$(Q)$(call compile,$(program_flags) -I$(srcdir)/tools)
 
-$(B)/obj/tools/bench/%.o: program_flags += -I$(srcdir)/lib
+$(B)/obj/tools/bench/%.o: program_flags += -I$(srcdir)/lib $(if $(filter yes,$(HAVE_LIBURING)),-DBENCH_LIBURING)
 
 $(B)/examples/%: $(B)/obj/examples/%.o $(static_library)
 	$(call say,LINK,$@)
@@ -155,6 +155,7 @@ $(B)/examples/%: $(B)/obj/examples/%.o $(static_library)
 $(B)/bin/mio-load: $(call objects,$(load_sources)) $(static_library)
 $(B)/bin/mio-info: $(call objects,$(info_sources)) $(static_library)
 $(B)/bin/mio-bench: $(call objects,$(bench_sources)) $(static_library)
+$(B)/bin/mio-bench: private LIBS += $(if $(filter yes,$(HAVE_LIBURING)),-luring)
 $(B)/bin/%:
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)

@@ -55,19 +55,20 @@ void report_one_heading(const settings *with);
 void report_one(const settings *with, const char *name, const char *what, double p10, double median);
 void report_close(const settings *with);
 
-// --- echo servers (echo_mio.cc, echo_hand.cc) -----------------------------------------------------------------------
+// --- echo servers (echo_mio.cc, echo_hand.cc, echo_ring.cc) ---------------------------------------------------------
 
 // A server in this process and on this thread. Descriptors are its own from open on.
 struct side {
     const char *name;
     const char *what;
+    // nullptr: this build does not have it.
     void *(*open)(const int *fds, unsigned n);
     // Turns until that many more bytes were accepted by the kernel on their way back.
     void (*serve)(void *state, uint64_t bytes);
     // The other ends are closed.
     void (*close)(void *state);
 };
-extern const side side_mio, side_level, side_edge;
+extern const side side_mio, side_mio_epoll, side_mio_ring, side_level, side_edge, side_ring, side_ring_classic;
 
 // serve for so long without a byte is an error.
 constexpr uint64_t TURNS_WITHOUT_END = UINT64_C(1) << 28;

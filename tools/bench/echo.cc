@@ -1,6 +1,7 @@
-// The driver of the echo cells. It writes one message into every client end, lets the server under measurement run
-// until all have been sent back, and drains the client ends. Only the middle is timed. All of it happens on one thread:
-// what is measured is the work of the server's side, not of a scheduler.
+// The driver of the echo cells. It writes a message into every client end (or, in the cells with a depth, that many one
+// after the other), lets the server under measurement run until all have been sent back, drains the client ends and
+// compares what came with what went. Only the middle is timed. All of it happens on one thread: what is measured is the
+// work of the server's side, not of a scheduler.
 #include "bench/bench.h"
 
 #include <arpa/inet.h>
@@ -8,7 +9,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <initializer_list>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -29,13 +29,20 @@ struct cell {
     bool tcp;
     unsigned connections;
     size_t size;
+    unsigned depth; // messages that a client has on the way at once
 };
 
+constexpr struct {
+    size_t size;
+    unsigned depth;
+} MESSAGES[] = {{100, 1}, {1024, 1}, {16384, 1}, {100, 16}, {1024, 16}};
 constexpr unsigned CONNECTIONS[] = {1, 32, 250};
-constexpr size_t SIZES[] = {100, 1024, 16384};
 constexpr unsigned CONNECTIONS_MAX = 250;
-constexpr size_t SIZE_MAX_BYTES = 16384;
+constexpr size_t PASS_MAX_BYTES = 16384; // of one connection
+constexpr size_t APART_BYTES = 8;
 constexpr unsigned WARM_UP_ROUNDS = 8;
+
+static unsigned cell_echoes(const cell *of) { return of->connections * of->depth; } // in one pass
 
 struct world {
     const side *server;
@@ -44,7 +51,12 @@ struct world {
     int clients[CONNECTIONS_MAX];
 };
 
-static char message[SIZE_MAX_BYTES], answer[SIZE_MAX_BYTES];
+// Random bytes. Each connection's begin somewhere else: what comes back on the wrong one, twice or out of order differs
+// from what went.
+static char pattern[PASS_MAX_BYTES + APART_BYTES * CONNECTIONS_MAX];
+static char answer[PASS_MAX_BYTES + 1];
+
+static const char *pattern_of(unsigned connection) { return pattern + APART_BYTES * connection; }
 
 // --- sockets --------------------------------------------------------------------------------------------------------
 
@@ -100,10 +112,18 @@ static void world_close(world *w) {
 
 // --- one pass -------------------------------------------------------------------------------------------------------
 
-static void client_drain(int fd, size_t size) {
+static void client_fill(int fd, const char *bytes, size_t size, unsigned depth) {
+    for (unsigned i = 0; i < depth; i++) {
+        const ssize_t n = send(fd, bytes + i * size, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (n != static_cast<ssize_t>(size)) fail("a socket does not hold one pass: %zd", n);
+    }
+}
+
+// Asks for a byte more than there should be.
+static void client_drain(int fd, const char *bytes, size_t size) {
     size_t got = 0;
     while (got < size) {
-        const ssize_t n = recv(fd, answer + got, size - got, MSG_DONTWAIT);
+        const ssize_t n = recv(fd, answer + got, size + 1 - got, MSG_DONTWAIT);
         if (n > 0) {
             got += static_cast<size_t>(n);
             continue;
@@ -113,27 +133,27 @@ static void client_drain(int fd, size_t size) {
         struct pollfd wait = {fd, POLLIN, 0};
         if (poll(&wait, 1, 5000) == 0) fail("an answer is short: %zu of %zu bytes", got, size);
     }
-    if (answer[0] != message[0] || memcmp(answer + size - 4, message + size - 4, 4) != 0) fail("an answer is wrong");
+    if (got > size) fail("an answer is too long");
+    if (memcmp(answer, bytes, size) != 0) fail("an answer is wrong");
 }
 
-// One message through every connection; the server's time.
+// What every client has to say, through the server; the server's time.
 static int64_t world_pass(world *w) {
     const cell *of = w->of;
-    for (unsigned i = 0; i < of->connections; i++) {
-        const ssize_t n = send(w->clients[i], message, of->size, MSG_DONTWAIT | MSG_NOSIGNAL);
-        if (n != static_cast<ssize_t>(of->size)) fail("a socket does not hold one message: %zd", n);
-    }
+    const size_t pass_bytes = of->size * of->depth;
+    for (unsigned i = 0; i < of->connections; i++) client_fill(w->clients[i], pattern_of(i), of->size, of->depth);
     const int64_t begun_ns = clock_ns();
-    bench_serve(w->server, w->state, of->connections * of->size);
+    bench_serve(w->server, w->state, of->connections * pass_bytes);
     const int64_t took_ns = clock_ns() - begun_ns;
-    for (unsigned i = 0; i < of->connections; i++) client_drain(w->clients[i], of->size);
+    for (unsigned i = 0; i < of->connections; i++) client_drain(w->clients[i], pattern_of(i), pass_bytes);
     return took_ns;
 }
 
-static void message_next(uint64_t *seed) {
-    for (size_t i = 0; i < sizeof message; i += 8) {
+static void pattern_next(uint64_t *seed) {
+    static_assert(sizeof pattern % 8 == 0, "written in words");
+    for (size_t i = 0; i < sizeof pattern; i += 8) {
         const uint64_t bits = random_next(seed);
-        memcpy(message + i, &bits, 8);
+        memcpy(pattern + i, &bits, 8);
     }
 }
 
@@ -141,15 +161,22 @@ static void message_next(uint64_t *seed) {
 static double world_round(world *w, unsigned passes, double clock_cost) {
     int64_t total_ns = 0;
     for (unsigned i = 0; i < passes; i++) total_ns += world_pass(w);
-    return (static_cast<double>(total_ns) - passes * clock_cost) / (static_cast<double>(passes) * w->of->connections);
+    const double echoes = static_cast<double>(passes) * cell_echoes(w->of);
+    return (static_cast<double>(total_ns) - passes * clock_cost) / echoes;
 }
 
 // --- cells ----------------------------------------------------------------------------------------------------------
 
+static const side *const sides[] = {&side_mio,  &side_mio_epoll, &side_mio_ring,    &side_level,
+                                    &side_edge, &side_ring,      &side_ring_classic};
+
 static const side *side_find(const char *name) {
-    for (const side *s : {&side_mio, &side_level, &side_edge})
-        if (strcmp(s->name, name) == 0) return s;
-    fail("no such side: %s (there are mio, level, edge)", name);
+    for (const side *s : sides) {
+        if (strcmp(s->name, name) != 0) continue;
+        if (s->open == nullptr) fail("side %s is not in this build: configure found no liburing", name);
+        return s;
+    }
+    fail("no such side: %s (--help names them)", name);
 }
 
 static void descriptors_raise() {
@@ -163,7 +190,7 @@ static void descriptors_raise() {
 static void cell_run(const settings *with, const cell *of, const side *const servers[2]) {
     static world worlds[2];
     worlds_open(worlds, 2, of, servers);
-    const unsigned passes = (with->echoes + of->connections - 1) / of->connections;
+    const unsigned passes = (with->echoes + cell_echoes(of) - 1) / cell_echoes(of);
     const double clock_cost = clock_cost_ns();
     uint64_t seed = of->size;
     figures ns[2], ratios;
@@ -171,7 +198,7 @@ static void cell_run(const settings *with, const cell *of, const side *const ser
     figures_open(&ns[1], with->rounds);
     figures_open(&ratios, with->rounds);
     for (unsigned round = 0; round < with->rounds + WARM_UP_ROUNDS; round++) {
-        message_next(&seed);
+        pattern_next(&seed);
         double took[2];
         for (unsigned i = 0; i < 2; i++) {
             const unsigned which = (round + i) % 2;
@@ -193,52 +220,62 @@ static void cell_run(const settings *with, const cell *of, const side *const ser
     world_close(&worlds[1]);
 }
 
-static void cell_make(cell *of, bool tcp, unsigned connections, size_t size) {
-    *of = {{}, tcp, connections, size};
-    snprintf(of->name, sizeof of->name, "echo/%s/%u/%zu", tcp ? "tcp" : "unix", connections, size);
+// The cells in their order: transports, then numbers of connections, then messages.
+static bool cell_make(cell *of, unsigned number) {
+    constexpr unsigned messages = sizeof MESSAGES / sizeof MESSAGES[0];
+    constexpr unsigned connections = sizeof CONNECTIONS / sizeof CONNECTIONS[0];
+    if (number >= 2 * connections * messages) return false;
+    const auto &message = MESSAGES[number % messages];
+    *of = {};
+    of->tcp = number / messages >= connections;
+    of->connections = CONNECTIONS[number / messages % connections];
+    of->size = message.size;
+    of->depth = message.depth;
+    const char *const transport = of->tcp ? "tcp" : "unix";
+    const int len = snprintf(of->name, sizeof of->name, "echo/%s/%u/%zu", transport, of->connections, of->size);
+    if (of->depth > 1) snprintf(of->name + len, sizeof of->name - static_cast<size_t>(len), "x%u", of->depth);
+    return true;
+}
+
+// Cells with a depth are run only when somebody asks for cells.
+static bool cell_asked(const settings *with, const cell *of) {
+    return cell_wanted(with, of->name) && (of->depth == 1 || with->cell != nullptr || with->list);
 }
 
 void echo_run(const settings *with) {
     const side *const servers[2] = {side_find(with->sides[0]), side_find(with->sides[1])};
     bool headed = false;
-    for (int tcp = 0; tcp < 2; tcp++)
-        for (const unsigned connections : CONNECTIONS)
-            for (const size_t size : SIZES) {
-                cell of;
-                cell_make(&of, tcp != 0, connections, size);
-                if (!cell_wanted(with, of.name)) continue;
-                if (with->list) {
-                    printf("%s\n", of.name);
-                    continue;
-                }
-                if (!headed) {
-                    descriptors_raise();
-                    report_heading(with, "Server-side ns per echo; echo/TRANSPORT/CONNECTIONS/BYTES");
-                    report_pair_heading(with, with->sides);
-                    headed = true;
-                }
-                cell_run(with, &of, servers);
-            }
+    cell of;
+    for (unsigned number = 0; cell_make(&of, number); number++) {
+        if (!cell_asked(with, &of)) continue;
+        if (with->list) {
+            printf("%s\n", of.name);
+            continue;
+        }
+        if (!headed) {
+            descriptors_raise();
+            report_heading(with, "Server-side ns per echo; echo/TRANSPORT/CONNECTIONS/BYTES[xDEPTH]");
+            report_pair_heading(with, with->sides);
+            headed = true;
+        }
+        cell_run(with, &of, servers);
+    }
 }
 
 void echo_single(const char *name, const char *side_name, uint64_t echoes) {
     const side *const server = side_find(side_name);
-    for (int tcp = 0; tcp < 2; tcp++)
-        for (const unsigned connections : CONNECTIONS)
-            for (const size_t size : SIZES) {
-                cell of;
-                cell_make(&of, tcp != 0, connections, size);
-                if (strcmp(of.name, name) != 0) continue;
-                static world w;
-                uint64_t seed = 1;
-                descriptors_raise();
-                message_next(&seed);
-                worlds_open(&w, 1, &of, &server);
-                for (uint64_t done = 0; done < echoes; done += connections) world_pass(&w);
-                world_close(&w);
-                return;
-            }
-    fail("no such echo cell: %s", name);
+    cell of;
+    unsigned number = 0;
+    do
+        if (!cell_make(&of, number++)) fail("no such echo cell: %s", name);
+    while (strcmp(of.name, name) != 0);
+    static world w;
+    uint64_t seed = 1;
+    descriptors_raise();
+    pattern_next(&seed);
+    worlds_open(&w, 1, &of, &server);
+    for (uint64_t done = 0; done < echoes; done += cell_echoes(&of)) world_pass(&w);
+    world_close(&w);
 }
 
 }

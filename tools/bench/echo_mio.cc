@@ -1,5 +1,5 @@
 // The server of the README: on_written and on_read are its own, word for word, and one line that counts. Its sockets
-// are adopted instead of accepted.
+// are adopted instead of accepted. Once on the backend that libmio chooses, and once on each by name.
 #include "bench/bench.h"
 
 #include <mio.h>
@@ -19,12 +19,12 @@ static void on_read(mio_stream_t *conn, int64_t n, mio_buf_t *buf, void *) {
         mio_handle_close(conn, nullptr, nullptr);
 }
 
-static void *mio_open(const int *fds, unsigned n) {
+static void *mio_open(const int *fds, unsigned n, enum mio_backend backend, const char *backend_name) {
     mio_loop_t *loop;
     mio_loop_options_t options = MIO_LOOP_OPTIONS_INIT;
-    options.backend = MIO_BACKEND_EPOLL;
+    options.backend = backend;
     const int error = mio_loop_create(&loop, &options);
-    if (error < 0) fail("mio_loop_create: %s", mio_error_text(error));
+    if (error < 0) fail("mio_loop_create, backend %s: %s", backend_name, mio_error_text(error));
     for (unsigned i = 0; i < n; i++) {
         mio_stream_t *conn;
         const int adopted = mio_stream_adopt(loop, fds[i], nullptr, 0, &conn);
@@ -34,6 +34,10 @@ static void *mio_open(const int *fds, unsigned n) {
     }
     return loop;
 }
+
+static void *auto_open(const int *fds, unsigned n) { return mio_open(fds, n, MIO_BACKEND_AUTO, "auto"); }
+static void *epoll_open(const int *fds, unsigned n) { return mio_open(fds, n, MIO_BACKEND_EPOLL, "epoll"); }
+static void *ring_open(const int *fds, unsigned n) { return mio_open(fds, n, MIO_BACKEND_IO_URING, "io_uring"); }
 
 static void mio_serve(void *state, uint64_t bytes) {
     auto *loop = static_cast<mio_loop_t *>(state);
@@ -52,6 +56,8 @@ static void mio_close(void *state) {
     if (left != 0) fail("mio_loop_destroy: %d", left);
 }
 
-const side side_mio = {"mio", "the README's callbacks on libmio, backend epoll", mio_open, mio_serve, mio_close};
+const side side_mio = {"mio", "the README's callbacks on libmio", auto_open, mio_serve, mio_close};
+const side side_mio_epoll = {"mio-epoll", "the same, backend epoll", epoll_open, mio_serve, mio_close};
+const side side_mio_ring = {"mio-ring", "the same, backend io_uring", ring_open, mio_serve, mio_close};
 
 }

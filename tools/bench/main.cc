@@ -13,12 +13,15 @@ namespace bench {
 
 static const char help[] =
     "usage: mio-bench [options]\n"
-    "Measures libmio in one process: an echo server beside a hand-written epoll loop, timers, posts.\n"
+    "Measures libmio in one process: an echo server beside hand-written loops, timers, posts.\n"
     "\n"
-    "  --cell PATTERN    only the cells whose name fits, as a shell would match: 'echo/tcp/*', 'timers/*'\n"
+    "  --cell PATTERN    only the cells whose name fits, as a shell would match: 'echo/tcp/*', 'timers/*'; those with\n"
+    "                    a depth (echo/tcp/32/100x16: so many messages on the way at once) are run only with this\n"
     "  --rounds N        rounds of each echo cell (300); timers: at most 5\n"
     "  --echoes N        echoes of each side in a round, at least (256)\n"
-    "  --sides A,B       what the echo cells compare: mio, level, edge (mio,level)\n"
+    "  --sides A,B       what the echo cells compare (mio,level): libmio on the backend it chooses (mio) or on one by\n"
+    "                    name (mio-epoll, mio-ring); loops written by hand on epoll (level, edge) and on io_uring\n"
+    "                    (ring; ring-classic, with small buffers), if liburing was there when this was built\n"
     "  --single SIDE     that side alone, one echo cell, --echoes messages: for a profiler\n"
     "  --list            the names of the cells\n"
     "  --json            the report as JSON\n"
