@@ -194,7 +194,6 @@ static bool try_receive_into(uring_ring *r, bool incremental, char *memory, stru
     struct io_uring_sqe *sqe = uring_ring_sqe(r);
     io_uring_prep_recv_multishot(sqe, pair[0], nullptr, 0, 0);
     sqe->flags |= IOSQE_BUFFER_SELECT;
-    sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
     sqe->buf_group = registration.group;
     sqe->user_data = 6;
     bool works = scratch_silent(r, 6);
@@ -222,7 +221,7 @@ static bool try_receive_end(uring_ring *r, uint16_t group) {
     struct io_uring_sqe *sqe = uring_ring_sqe(r);
     io_uring_prep_recv_multishot(sqe, pair[0], nullptr, 0, 0);
     sqe->flags |= IOSQE_BUFFER_SELECT;
-    sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
+    sqe->ioprio |= IORING_RECVSEND_POLL_FIRST; // the surest way into that state
     sqe->buf_group = group;
     sqe->user_data = 8;
     struct io_uring_cqe cqe;

@@ -74,10 +74,8 @@ static void in_receive(uring_state *u, uring_entry *e, int fd) {
     io_uring_prep_recv_multishot(sqe, fd, nullptr, 0, 0);
     sqe->flags |= IOSQE_BUFFER_SELECT;
     sqe->buf_group = URING_BUFFER_GROUP;
-    // Polling first saves an attempt that finds nothing. Not for a kernel thread that submits: there such a receive stalled
-    // at an out-of-band mark. And on TCP only: elsewhere it misses an end that stands behind the bytes it finds (6.17).
-    if ((u->ring.setup & IORING_SETUP_SQPOLL) == 0 && (e->owner->flags & CHANNEL_TCP) != 0)
-        sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
+    // Not IORING_RECVSEND_POLL_FIRST, which saves one attempt in a stream's life: the poll spends the look that arming
+    // gives on the bytes, and a reset or an end behind them, or behind an out-of-band mark, is never heard of.
     sqe->user_data = token;
     if (misses_end(u, e)) in_poll_end(u, e, fd);
 }
