@@ -255,7 +255,7 @@ static int uring_leave(loop *l, uring_state *u, int refusal) {
     u->received = 0;
     if (u->thread != 0 && u->ring.fd >= 0) {
         uring_gather(l, u);
-        if (!uring_is_drained(u)) // EBUSY: an overflow that only the ring's own thread can fetch
+        if (!uring_is_drained(u) || uring_ring_overflowed(&u->ring)) // EBUSY: only the ring's own thread can fetch that
             return nothing_found(l) ? static_cast<int>(MIO_EBUSY) : 0;
     }
     if (refusal == 0) return uring_settle(l, u);
@@ -269,10 +269,10 @@ static int uring_refused(loop *l, uring_state *u, int error) {
 
 static int uring_poll(loop *l, int64_t timeout_ns) {
     uring_state *u = uring_of(l);
-    if (__builtin_expect(u->thread != loop_thread(l), 0)) {
+    if (__builtin_expect(u->thread != loop_thread(l) || u->ring.fd < 0, 0)) { // another's, or buried already
         const int error = uring_leave(l, u, 0);
         if (error < 0) return uring_refused(l, u, error);
-        if (u->thread != loop_thread(l)) return 0; // not yet
+        if (u->thread != loop_thread(l) || u->ring.fd < 0) return 0; // not yet
     }
     uring_ring *r = &u->ring;
     u->received = 0;

@@ -5,7 +5,7 @@
 //
 //   receive   into the pool: multishot (with a poll of the end where it might miss that). Large pieces, into a caller's buffer, or while the ring of buffers is empty:
 //             poll, then recv(2)
-//   accept    multishot; else poll, then accept4(2)
+//   accept    multishot; else, and where others accept on the same socket, poll, then accept4(2)
 //   send      silent about its success, everything the lane has; when the socket is full: poll first; else send(2)
 //   connect   as it is; else connect(2), then poll
 //
@@ -89,7 +89,8 @@ static void in_accept(uring_state *u, uring_entry *e, int fd) {
 
 static bool in_by_ring(const uring_state *u, const uring_entry *e) {
     const channel *c = e->owner;
-    if (c->in.op == op_code::accept) return (u->features & MIO_URING_ACCEPT) != 0;
+    // An accept in the ring is the first to be woken, also while its loop is busy and others are idle.
+    if (c->in.op == op_code::accept) return (u->features & MIO_URING_ACCEPT) != 0 && (c->flags & CHANNEL_SHARED) == 0;
     if ((e->bits & ENTRY_IN_STICKY) != 0 && misses_end(u, e)) return false;
     struct iovec own;
     return (e->bits & (ENTRY_IN_BULK | ENTRY_IN_HOT)) == 0 && u->buffers.ring != nullptr &&

@@ -29,6 +29,7 @@ constexpr uint16_t HANDLE_ENDING = 16;    // on the closings list
 // handle.flags of a channel, set by io before anything is started on it: what kind of socket it is.
 constexpr uint16_t CHANNEL_TCP = 0x0100;  // SOCK_STREAM, IPPROTO_TCP
 constexpr uint16_t CHANNEL_UNIX = 0x0200; // SOCK_STREAM, AF_UNIX
+constexpr uint16_t CHANNEL_SHARED = 0x0400; // a listener that others may accept on, too
 
 // Rare things, allocated when first asked for.
 struct extension {

@@ -214,7 +214,7 @@ int mio_listener_adopt(mio_loop_t *public_loop, int fd, mio_listener_cb cb, void
     if (fd < 0) return MIO_EBADF;
     const int what = adopted_kind(l, fd);
     if (what < 0) return what;
-    listener *li = listener_create(l, fd, static_cast<uint16_t>(what), cb, arg);
+    listener *li = listener_create(l, fd, static_cast<uint16_t>(what | CHANNEL_SHARED), cb, arg);
     if (li == nullptr) return MIO_ENOMEM;
     *out = theirs<mio_listener_t>(li);
     return 0;
