@@ -141,7 +141,7 @@ static int model_poll_one(int fd, short events, int timeout_ms) {
         world->kernel.lingers--;
         gone = false;
     }
-    if (gone) scripted_push(call::poll_one, fd, POLLHUP);
+    if (gone && scripted_pending(call::poll_one) == 0) scripted_push(call::poll_one, fd, POLLHUP);
     return world->base->poll_one(fd, events, timeout_ms);
 }
 

@@ -49,14 +49,16 @@ constexpr unsigned RING_TAKES_ALL = UINT_MAX;
 
 // What kind of kernel it is. From ring_model_open on a recent one; may be changed at any time.
 struct ring_kernel {
-    uint32_t features;        // IORING_FEAT_...; without SINGLE_MMAP the two queues lie apart
-    uint32_t setup_flags;     // IORING_SETUP_... that it knows; others are -EINVAL
-    uint32_t enter_flags;     // IORING_ENTER_..., likewise
-    uint16_t buffer_flags;    // of a ring of buffers, likewise; 2: incremental
-    unsigned cq_entries;      // how many every ring gets; 0: as the caller asks
-    unsigned lingers;         // how often poll_one finds the registered files of a closed ring still held
-    bool opcode_missing[256]; // the probe says no, an entry gets -EINVAL
-    int register_error[64];   // by what is registered; 0: it works
+    uint32_t features;          // IORING_FEAT_...; without SINGLE_MMAP the two queues lie apart
+    uint32_t setup_flags;       // IORING_SETUP_... that it knows; others are -EINVAL
+    uint32_t enter_flags;       // IORING_ENTER_..., likewise
+    uint16_t buffer_flags;      // of a ring of buffers, likewise; 2: incremental
+    unsigned cq_entries;        // how many every ring gets; 0: as the caller asks
+    unsigned lingers;           // how often poll_one finds the registered files of a closed ring still held
+    bool opcode_missing[256];   // the probe says no, an entry gets -EINVAL
+    int register_error[64];     // by what is registered; 0: it works
+    int enter_error;            // every enter is refused with it; 0: none is
+    unsigned enter_error_after; // so many more are not
 };
 
 struct ring_enter { // one call of uring_enter

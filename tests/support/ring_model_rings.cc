@@ -309,9 +309,12 @@ int model_uring_enter(int fd, unsigned submit, unsigned wait, unsigned flags, co
     if (scripted_pending(call::uring_enter) == 0) {
         model_ring *r = ring_entering(fd, flags);
         ring_enter e = {submit, wait, flags, -1, 0, 0};
-        if ((flags & ~world->kernel.enter_flags) != 0) e.result = -EINVAL;
+        ring_kernel *k = &world->kernel;
+        if (k->enter_error != 0 && k->enter_error_after == 0) e.result = k->enter_error;
+        else if ((flags & ~k->enter_flags) != 0) e.result = -EINVAL;
         else if (r == nullptr || !r->open) e.result = -EBADF;
         else e.result = ring_entered(r, &e, arg, arg_size);
+        if (k->enter_error_after != 0) k->enter_error_after--;
         if (r != nullptr) r->enters.push_back(e);
         scripted_push(call::uring_enter, fd, e.result);
     }
