@@ -12,6 +12,7 @@
 //             send at a time that completes when it has sent all.
 //   bulk      a client that sends much, beside others that do, is polled instead: recv(2) and send(2) through one hot
 //             buffer. A batch of large messages goes twice through the second-level cache, one after another does not.
+//             With small blocks, whoever fills them.
 //
 // A turn: enter, refusals, write callbacks, what is to be started or cancelled, read callbacks. One enter; two when the
 // batch holds so many blocks that receives in the same enter would find none.
@@ -73,9 +74,7 @@ constexpr size_t BLOCKS_RING_SIZE = 4096; // a page
 constexpr uint16_t BLOCKS_GROUP = 1;
 constexpr size_t HOT_SIZE = 65536;
 constexpr size_t QUEUE_HIGH = 65536, QUEUE_LOW = 16384;
-constexpr int BULK_SIZE = 8192;     // of one receive
-constexpr size_t BULK_TURN = 65536; // of all that was received in the turn before
-constexpr unsigned BULK_AFTER = 8;  // receives that say so, less those that do not
+constexpr unsigned BULK_AFTER = 8; // receives that say so, less those that do not
 
 struct client;
 // n 0: the end; n < 0: an error. The bytes are the loop's again after the callback.
@@ -130,6 +129,9 @@ struct ring_loop {
     batch *building, *given;
     client *todo, **todo_last;
     size_t received, received_before; // bytes in this turn; in the last one that had any
+    // what speaks for polling a client: so much in one receive, and in all that was received in the turn before
+    int bulk_size;
+    size_t bulk_turn;
     // the slice that a read callback has
     char *slice;
     size_t slice_len;
@@ -655,7 +657,7 @@ ALWAYS static void received(ring_loop *l, client *from, int result, uint32_t fla
     if (__builtin_expect(!from->dead, 1)) from->on_read(from, result, bytes, from->arg);
     l->slice_len = 0;
     slice_release(l, of);
-    unusual_count(from, result >= BULK_SIZE && l->received_before >= BULK_TURN && !from->bulk);
+    unusual_count(from, result >= l->bulk_size && l->received_before >= l->bulk_turn && !from->bulk);
     l->received += static_cast<size_t>(result);
 }
 
@@ -673,7 +675,7 @@ static void readable(ring_loop *l, client *from, int events, uint32_t flags) {
         if (n < 0 && errno == EAGAIN) return;
         from->on_read(from, n < 0 ? -errno : n, l->hot, from->arg);
         if (n > 0) l->received += static_cast<size_t>(n);
-        unusual_count(from, n < BULK_SIZE / 2 && from->bulk);
+        unusual_count(from, n < l->bulk_size / 2 && from->bulk);
         if (n < static_cast<ssize_t>(HOT_SIZE) && !to_end) return;
     }
 }
@@ -774,10 +776,13 @@ static void blocks_open(ring_loop *l, bool incremental) {
     l->blocks_ring = static_cast<struct io_uring_buf_ring *>(pages(BLOCKS_RING_SIZE));
     if (incremental && blocks_register(l, 8, 65536, IOU_PBUF_RING_INC) == 0) {
         l->blocks_held_max = 2;
+        l->bulk_size = 8192;
+        l->bulk_turn = 65536;
     } else {
         const int error = blocks_register(l, 64, 4096, 0);
         if (error < 0) fail("io_uring_register_buf_ring: %s", strerror(-error));
         l->blocks_held_max = 24;
+        l->bulk_size = 4096;
     }
     l->memory = static_cast<char *>(pages(static_cast<size_t>(l->block_count) * l->block_size));
     for (unsigned id = 0; id < l->block_count; id++) block_give(l, &l->blocks[id]);
