@@ -245,6 +245,13 @@ inline void ear_closed(mio_handle_t *, void *arg) { static_cast<ear *>(arg)->clo
 
 inline void ear_open(ear *e) {
     *e = ear();
+    assert_int_equal(mio_tcp_listen(the_loop, "127.0.0.1", 0, nullptr, ear_called, e, &e->listener), 0);
+    e->fd = mio_listener_fd(e->listener);
+}
+
+// One that others may accept on, too.
+inline void ear_adopt(ear *e) {
+    *e = ear();
     e->fd = calls->socket(AF_INET, SOCK_STREAM, IPPROTO_TCP);
     for (int value : {1, static_cast<int>(SOCK_STREAM)}) option_push(e->fd, value);
     assert_int_equal(mio_listener_adopt(the_loop, e->fd, ear_called, e, &e->listener), 0);

@@ -135,6 +135,25 @@ static void test_a_listener_that_is_paused_and_resumed(void **) {
     assert_int_equal(e.errors.size(), 0);
 }
 
+// An accept in the ring would be woken first, also while its loop is busy and another's is idle.
+static void test_a_listener_that_others_may_accept_on_is_polled(void **) {
+    ear shared;
+    ear_adopt(&shared);
+    turn();
+    assert_true(waiting(IORING_OP_POLL_ADD, shared.fd) >= 0);
+    assert_true(waiting(IORING_OP_ACCEPT, shared.fd) < 0);
+    for (int i = 0; i < 3; i++) scripted_push(call::accept4, shared.fd, calls->socket(AF_INET, SOCK_STREAM, 0));
+    ring_model_fire(shared.fd, POLLIN);
+    turns(2);
+    assert_int_equal(shared.streams.size(), 3);
+    ring_model_fire(shared.fd, POLLIN); // another was faster
+    turns(2);
+    assert_int_equal(shared.errors.size(), 0);
+    ear_close(&shared);
+    turns(2);
+    assert_int_equal(shared.closes, 1);
+}
+
 static void test_without_multishot_accept_the_listener_is_polled(void **) {
     ring_loop_close();
     ring_world w = {};
@@ -304,6 +323,7 @@ int main() {
         listening_test(test_an_end_of_the_accept_that_nobody_asked_for_is_none),
         listening_test(test_a_crowd_is_accepted),
         listening_test(test_a_listener_that_is_paused_and_resumed),
+        listening_test(test_a_listener_that_others_may_accept_on_is_polled),
         listening_test(test_without_multishot_accept_the_listener_is_polled),
         loop_test(test_a_connect_and_what_waits_behind_it),
         loop_test(test_a_connect_that_fails_ends_what_waits_behind_it),

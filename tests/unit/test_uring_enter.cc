@@ -189,9 +189,9 @@ static unsigned everything(uint32_t without, unsigned taken, int error) {
     if ((without & MIO_URING_CANCEL) != 0) without |= MIO_URING_ACCEPT | MIO_URING_RECEIVE | MIO_URING_CONNECT;
     connected = 0;
     ear listening;
-    conn reads, stops, writes, gathers, full;
-    conn *all[] = {&reads, &stops, &writes, &gathers, &full};
-    for (conn *c : all) conn_open(c);
+    conn reads, local, stops, writes, gathers, full;
+    conn *all[] = {&reads, &local, &stops, &writes, &gathers, &full};
+    for (conn *c : all) conn_open_on(c, 0, c == &local ? AF_UNIX : AF_INET);
     conn_read(&stops);
     conn_write(&full, "f");
     conn_write(&writes, "w");
@@ -206,7 +206,7 @@ static unsigned everything(uint32_t without, unsigned taken, int error) {
     assert_true(mio_tcp_connect(the_loop, &addr, nullptr, on_connected, nullptr, &connecting) > 0);
     const int connecting_fd = mio_stream_fd(connecting);
     if ((without & MIO_URING_CONNECT) != 0) scripted_push(call::connect, connecting_fd, -EINPROGRESS);
-    conn_read(&reads);
+    for (conn *c : {&reads, &local}) conn_read(c);
     assert_int_equal(mio_stream_read_stop(stops.stream), 0);
     conn_write(&writes, "hello");
     conn_write(&gathers, "one");
@@ -221,14 +221,15 @@ static unsigned everything(uint32_t without, unsigned taken, int error) {
     if ((without & MIO_URING_ACCEPT) != 0) scripted_push(call::accept4, listening.fd, calls->socket(AF_INET, 0, 0));
     else ring_model_accept(listening.fd);
     ring_model_fire(listening.fd, POLLIN);
-    ring_model_receive(reads.fd, "bytes", 5);
-    ring_model_fire(reads.fd, POLLIN);
+    for (const conn *c : {&reads, &local}) ring_model_receive(c->fd, "bytes", 5);
     turns(4);
 
     assert_int_equal(connected, 1);
     assert_int_equal(listening.streams.size(), 1);
-    assert_string_equal(reads.got.c_str(), "bytes");
-    assert_int_equal(reads.ends, 0);
+    for (const conn *c : {&reads, &local}) {
+        assert_string_equal(c->got.c_str(), "bytes");
+        assert_int_equal(c->ends, 0);
+    }
     assert_int_equal(stops.ends, 1);
     assert_int_equal(stops.end, MIO_ECANCELED);
     expect_sent(&writes, "whello");
@@ -244,7 +245,11 @@ static unsigned everything(uint32_t without, unsigned taken, int error) {
 }
 
 static void test_any_entry_may_be_left_untaken(void **) {
-    const uint32_t kernels[] = {0, MIO_URING_RECEIVE, MIO_URING_SEND | MIO_URING_CONNECT, MIO_URING_CANCEL,
+    const uint32_t kernels[] = {0,
+                                mio::URING_RECEIVE_UNIX,
+                                MIO_URING_RECEIVE,
+                                MIO_URING_SEND | MIO_URING_CONNECT,
+                                MIO_URING_CANCEL,
                                 MIO_URING_ALL & ~MIO_URING_CANCEL};
     for (uint32_t without : kernels) {
         const unsigned built = everything(without, RING_TAKES_ALL, 0);

@@ -114,6 +114,7 @@ static void expect_all_ended() {
 }
 
 static const ring_world worlds[] = {{0, 0, false, 0, 0},
+                                    {0, mio::URING_RECEIVE_UNIX, false, 0, 0},
                                     {0, MIO_URING_RECEIVE | mio::URING_RECEIVE_UNIX, false, 0, 0},
                                     {0, 0, true, 0, 0},
                                     {0, MIO_URING_CANCEL, false, 0, 0},

@@ -40,7 +40,7 @@ static std::string pattern(size_t n, unsigned seed) {
 static void test_one_receive_for_a_streams_life(void **) {
     const struct io_uring_sqe *sqe = last_taken(IORING_OP_RECV, a.fd);
     assert_int_equal(sqe->flags, IOSQE_BUFFER_SELECT);
-    assert_int_equal(sqe->ioprio, IORING_RECV_MULTISHOT | IORING_RECVSEND_POLL_FIRST);
+    assert_int_equal(sqe->ioprio, IORING_RECV_MULTISHOT); // polling first would miss an end behind bytes
     assert_int_equal(sqe->len, 0);
     for (int i = 0; i < 100; i++) {
         arrives(&a, "message,");
@@ -110,6 +110,71 @@ static void test_bytes_keep_their_order_when_a_receive_ends_among_them(void **) 
     assert_true(a.got == bytes + "more");
     assert_true(is_armed(IORING_OP_RECV, &a));
     assert_true(taken_of(IORING_OP_RECV, a.fd) >= 2);
+}
+
+// Kernels whose receives miss the end of a unix stream: a poll tells of it, and calls of our own read what is there.
+static void test_an_end_that_the_receive_misses_is_told_by_a_poll(void **) {
+    ring_loop_close();
+    ring_world w = {};
+    w.without = mio::URING_RECEIVE_UNIX;
+    ring_loop_open(&w);
+    conn_open_on(&a, 0, AF_UNIX);
+    conn_read(&a);
+    turn();
+    assert_true(is_armed(IORING_OP_RECV, &a));
+    assert_int_equal(last_taken(IORING_OP_POLL_ADD, a.fd)->poll32_events, POLLRDHUP);
+    arrives(&a, "bytes");
+    turn();
+    assert_string_equal(a.got.c_str(), "bytes");
+    scripted_push_data(call::recv, a.fd, ", more", 6); // behind the receive's back
+    scripted_push(call::recv, a.fd, 0);
+    ring_model_fire(a.fd, POLLRDHUP);
+    turns(4);
+    assert_string_equal(a.got.c_str(), "bytes, more");
+    assert_int_equal(a.ends, 1);
+    assert_int_equal(a.end, MIO_EOF);
+    conn_open(&b); // TCP is right
+    conn_read(&b);
+    turn();
+    assert_false(is_armed(IORING_OP_POLL_ADD, &b));
+    conn_close(&a);
+    turns(2);
+    assert_int_equal(a.closes, 1);
+    assert_int_equal(ring_model_pending(ring), 2); // the wake-up's, b's
+}
+
+// Closed, stopped, and read again while that poll waits: it goes, and comes again.
+static void test_the_poll_for_the_end_goes_with_its_stream(void **) {
+    ring_loop_close();
+    ring_world w = {};
+    w.without = mio::URING_RECEIVE_UNIX;
+    ring_loop_open(&w);
+    for (int fault = 0; fault < 4; fault++) {
+        conn_open_on(&a, 0, AF_UNIX);
+        conn_read(&a);
+        if (fault == 1) ring_model_plan(ring, 1, 0); // the receive is taken, the poll is not
+        turns(2);
+        const int nth = waiting(IORING_OP_POLL_ADD, a.fd);
+        assert_true(nth >= 0);
+        if (fault == 2) {
+            complete(IORING_OP_POLL_ADD, a.fd, -ECANCELED, 0);
+            turns(2);
+            assert_true(is_armed(IORING_OP_POLL_ADD, &a));
+        }
+        if (fault == 3) {
+            assert_int_equal(mio_stream_read_stop(a.stream), 0);
+            turns(2);
+            conn_read(&a);
+            turns(2);
+        }
+        arrives(&a, "hello");
+        turn();
+        assert_string_equal(a.got.c_str(), "hello");
+        conn_close(&a);
+        turns(3);
+        assert_int_equal(a.closes, 1);
+        assert_int_equal(ring_model_pending(ring), 1);
+    }
 }
 
 // --- where the bytes are --------------------------------------------------------------------------------------------
@@ -360,6 +425,8 @@ int main() {
         one_test(test_the_end_and_errors_are_told_once),
         one_test(test_an_end_that_nobody_asked_for_is_none),
         one_test(test_bytes_keep_their_order_when_a_receive_ends_among_them),
+        one_test(test_an_end_that_the_receive_misses_is_told_by_a_poll),
+        one_test(test_the_poll_for_the_end_goes_with_its_stream),
         one_test(test_incremental_offsets_over_many_completions),
         one_test(test_incremental_offsets_in_small_blocks),
         one_test(test_classic_buffers_over_many_completions),
