@@ -166,7 +166,9 @@ void raw_echo(int fd, unsigned round, size_t n) {
 
 // --- bytes ----------------------------------------------------------------------------------------------------------
 
-static char pattern_at(uint64_t offset) { return static_cast<char>(offset * 131 + (offset >> 8) * 7 + (offset >> 16) * 3); }
+static char pattern_at(uint64_t offset) {
+    return static_cast<char>(offset * 131 + (offset >> 8) * 7 + (offset >> 16) * 3);
+}
 
 void pattern_fill(char *to, size_t n, uint64_t offset) {
     for (size_t i = 0; i < n; i++) to[i] = pattern_at(offset + i);

@@ -1,7 +1,7 @@
 // Filters of system calls, written for the kernel's own machine: seccomp(2), and nothing between.
 //
-// A filter is a list of rules; the first that fits answers, what none fits is allowed. The gate is one instruction whose
-// address the filter lets through: what traps a call to look at it can still make it.
+// A filter is a list of rules; the first that fits answers, what none fits is allowed. The gate is one instruction
+// whose address the filter lets through: what traps a call to look at it can still make it.
 #include "kernel.h"
 
 #include <errno.h>
@@ -95,8 +95,12 @@ static void add(program *p, uint16_t code, uint32_t k, uint8_t if_true, uint8_t 
     p->at[p->n++] = {code, if_true, if_false, k};
 }
 
-static void add_load(program *p, size_t offset) { add(p, BPF_LD | BPF_W | BPF_ABS, static_cast<uint32_t>(offset), 0, 0); }
-static void add_unless(program *p, uint32_t value, uint8_t skipped) { add(p, BPF_JMP | BPF_JEQ | BPF_K, value, 0, skipped); }
+static void add_load(program *p, size_t offset) {
+    add(p, BPF_LD | BPF_W | BPF_ABS, static_cast<uint32_t>(offset), 0, 0);
+}
+static void add_unless(program *p, uint32_t value, uint8_t skipped) {
+    add(p, BPF_JMP | BPF_JEQ | BPF_K, value, 0, skipped);
+}
 static void add_return(program *p, uint32_t answer) { add(p, BPF_RET | BPF_K, answer, 0, 0); }
 
 static void add_rule(program *p, const rule *one) {

@@ -1,4 +1,4 @@
-// Cases about kernels that refuse: what a sandbox, a limit or a bad day makes of io_uring, and what a program sees of it.
+// Cases about kernels that refuse: what a sandbox, a limit or a bad day makes of io_uring, and what a program sees.
 //
 // Each case runs in a process of its own, because what it does to itself (a filter of system calls, a limit, another
 // user) cannot be undone, and because the library asks a kernel once per process what it can do. What must be true when

@@ -39,7 +39,8 @@ static void auto_works(void *arg) {
 
 CASE(an_ordinary_user_without_locked_memory_has_a_loop_that_works) {
     for (rlim_t bytes : locked_bytes)
-        if (!in_child(auto_works, &bytes)) failed(__FILE__, __LINE__, "with %lu bytes", static_cast<unsigned long>(bytes));
+        if (!in_child(auto_works, &bytes))
+            failed(__FILE__, __LINE__, "with %lu bytes", static_cast<unsigned long>(bytes));
 }
 
 static void by_name_is_told(void *arg) {
@@ -63,7 +64,9 @@ CASE(an_ordinary_user_who_asks_for_the_ring_gets_it_or_is_told) {
 
 // The ring moves with the loop to another thread: with memory for one of them, one must do.
 static void *run_here(void *arg) {
-    echo_run(static_cast<mio_loop_t *>(arg), ECHO_SMALL);
+    mio_loop_t *loop = static_cast<mio_loop_t *>(arg);
+    REQUIRE_IS(mio_loop_run_once(loop, 0), 0); // it is this thread's from now on
+    echo_run(loop, ECHO_SMALL);
     return nullptr;
 }
 
@@ -149,7 +152,7 @@ static void on_feature(const char *, const char *feature, int value, const char 
     if (value == 0) strncat(to->names, feature, sizeof to->names - strlen(to->names) - 1);
 }
 
-static working *usual; // in shared memory would be too much: asked of a child by its exit status
+static working *usual; // of a process that was never short of anything
 
 static void recovers(void *arg) {
     const rlim_t spare = *static_cast<rlim_t *>(arg);

@@ -1,6 +1,7 @@
 // Refused while a loop runs: from some moment on io_uring_enter(2) answers with an error, and it will not get better.
-// The run must say so, soon and without spinning; destroy must still give everything back: every callback comes, no byte
-// is counted as sent that was not, no descriptor and no memory is left, and nothing is written into memory any more.
+// The run must say so, soon and without spinning; destroy must still give everything back: every callback comes, no
+// byte is counted as sent that was not, no descriptor and no memory is left, and nothing is written into memory any
+// more.
 #include "kernel.h"
 
 #include <errno.h>

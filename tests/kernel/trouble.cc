@@ -119,8 +119,8 @@ static void echo_under(plan wanted) {
 CASE(an_interrupted_enter_loses_nothing) { echo_under({mischief::error_before, EINTR, 2}); }
 CASE(a_busy_enter_loses_nothing) { echo_under({mischief::error_before, EBUSY, 3}); }
 CASE(an_enter_without_memory_for_requests_loses_nothing) { echo_under({mischief::error_before, EAGAIN, 3}); }
-CASE(an_enter_that_did_its_work_and_was_interrupted_counts_nothing_twice) { echo_under({mischief::error_after, EINTR, 2}); }
-CASE(an_enter_that_did_its_work_and_is_busy_counts_nothing_twice) { echo_under({mischief::error_after, EBUSY, 3}); }
+CASE(an_enter_that_works_and_says_eintr_counts_nothing_twice) { echo_under({mischief::error_after, EINTR, 2}); }
+CASE(an_enter_that_works_and_says_ebusy_counts_nothing_twice) { echo_under({mischief::error_after, EBUSY, 3}); }
 CASE(an_enter_that_takes_half_of_its_entries_is_given_the_rest) { echo_under({mischief::partial, 0, 2}); }
 CASE(an_enter_that_always_takes_half_is_given_the_rest) { echo_under({mischief::partial, 0, 1}); }
 
