@@ -193,7 +193,7 @@ static bool said_already(const uring_state *u, uint64_t token, unsigned since) {
 // last thing on the loop. An enter that does not take it leaves it to the next. (Not by another thread than the ring's:
 // there it ends with the ring.)
 __attribute__((noinline)) static void drop_poll(loop *l, uring_state *u, uring_op what, uint16_t sequence, int fd) {
-    if (u->dead || u->thread != thread_number()) return;
+    if (u->dead || u->ring.fd < 0 || u->thread != thread_number()) return;
     const uint64_t answer = uring_token(uring_op::cancel, sequence, fd);
     for (int tries = 0; tries < 3; tries++) {
         const unsigned since = u->ring.seen + uring_ring_ready(&u->ring);

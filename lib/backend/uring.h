@@ -36,7 +36,7 @@ enum class uring_op : uint8_t {
 };
 
 // entry.bits
-constexpr uint16_t ENTRY_LISTED = 1u << 0;        // the lowest: see uring_build
+constexpr uint16_t ENTRY_LISTED = 1u << 0;
 constexpr uint16_t ENTRY_IN_WANTED = 1u << 1;     // the in carrier is STARTED, and nothing of it but a poll in the kernel
 constexpr uint16_t ENTRY_OUT_WANTED = 1u << 2;    // the same of the out carrier
 constexpr uint16_t ENTRY_IN_CANCEL = 1u << 3;     // what is in the kernel is to be cancelled
@@ -44,12 +44,14 @@ constexpr uint16_t ENTRY_OUT_CANCEL = 1u << 4;
 constexpr uint16_t ENTRY_IN_CANCELLED = 1u << 5;  // it was asked to end; its completion is still to come
 constexpr uint16_t ENTRY_OUT_CANCELLED = 1u << 6;
 constexpr uint16_t ENTRY_OUT_FULL = 1u << 7;      // the last attempt said so: poll before the next one
-constexpr uint16_t ENTRY_OUT_LEAVES = 1u << 12;   // nobody waits for room any more: the poll is to end
 constexpr uint16_t ENTRY_IN_HOT = 1u << 8;        // there may be more to receive: try before polling
-constexpr uint16_t ENTRY_IN_LEAVES = 1u << 10;    // the receive or poll in the kernel is to end, the carrier is not
-constexpr uint16_t ENTRY_END_WANTED = 1u << 13;   // poll_end is to be armed
-constexpr uint16_t ENTRY_IN_STICKY = 1u << 11;    // hung up, an error, urgent data: a short read proves nothing
 constexpr uint16_t ENTRY_IN_BULK = 1u << 9;       // comes in large pieces: by calls of our own, into the hot block
+constexpr uint16_t ENTRY_IN_LEAVES = 1u << 10;    // the receive or poll in the kernel is to end, the carrier is not
+constexpr uint16_t ENTRY_IN_STICKY = 1u << 11;    // hung up, an error, urgent data: a short read proves nothing
+constexpr uint16_t ENTRY_OUT_LEAVES = 1u << 12;   // nobody waits for room any more: the poll is to end
+constexpr uint16_t ENTRY_END_WANTED = 1u << 13;   // poll_end is to be armed
+constexpr uint16_t ENTRY_IN_ENDED = 1u << 14;     // the peer has ended or reset: read by calls of our own until they say so
+constexpr uint16_t ENTRY_IN_FRESH = 1u << 15;     // the receive in the kernel has brought nothing yet
 
 struct uring_entry { // 32 bytes
     channel *owner; // nullptr: nobody's
@@ -82,7 +84,6 @@ struct uring_state {
     uint32_t setup;
     uint64_t thread;        // whose ring it is; 0: not enabled yet
     int tomb;               // reads as ended once the kernel has let go of the whole ring; -1: not registered yet
-    uint32_t cancels;       // operations that were asked to end and have not
     bool wake_armed;
     bool skipped;           // the last poll did without an enter
     bool dead;              // given up: nothing is asked of the kernel any more

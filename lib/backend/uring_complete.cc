@@ -68,9 +68,8 @@ static void decide(loop *l, uring_state *u) {
 // --- in -------------------------------------------------------------------------------------------------------------
 
 // The operation is out of the kernel. true: it was asked to end.
-static bool in_ended(uring_state *u, uring_entry *e) {
+static bool in_ended(uring_entry *e) {
     const bool cancelled = (e->bits & (ENTRY_IN_CANCEL | ENTRY_IN_CANCELLED)) != 0;
-    if ((e->bits & ENTRY_IN_CANCELLED) != 0) u->cancels--;
     e->in = uring_op::none;
     e->bits &= static_cast<uint16_t>(~(ENTRY_IN_CANCEL | ENTRY_IN_CANCELLED));
     return cancelled;
@@ -81,13 +80,13 @@ static bool is_weather(int result) { return result == -ECANCELED || result == -E
 
 static void in_failed(loop *l, uring_state *u, uring_entry *e, int result) {
     channel *c = e->owner;
-    const bool cancelled = in_ended(u, e);
+    const bool cancelled = in_ended(e);
     if (!is_weather(result)) {
         request_finish(l, &c->in, result, 0, nullptr, 0);
     } else if (cancelled) {
         request_finish(l, &c->in, MIO_ECANCELED, 0, nullptr, 0);
     } else {
-        if ((e->bits & ENTRY_IN_STICKY) != 0) e->bits |= ENTRY_IN_HOT; // what it left because of an end
+        if ((e->bits & ENTRY_IN_ENDED) != 0) e->bits |= ENTRY_IN_HOT;
         uring_want_in(u, e, c->fd);
     }
 }
@@ -96,7 +95,7 @@ static void in_failed(loop *l, uring_state *u, uring_entry *e, int result) {
 // by a call of our own finds out whether reading has to pause.
 __attribute__((noinline)) static void receive_without_buffer(loop *l, uring_state *u, uring_entry *e) {
     channel *c = e->owner;
-    if (in_ended(u, e)) {
+    if (in_ended(e)) {
         request_finish(l, &c->in, MIO_ECANCELED, 0, nullptr, 0);
         return;
     }
@@ -108,7 +107,7 @@ __attribute__((noinline)) static void receive_without_buffer(loop *l, uring_stat
 __attribute__((noinline)) static void receive_last(loop *l, uring_state *u, uring_entry *e, size_t n, block *from,
                                                    uint32_t offset) {
     channel *c = e->owner;
-    const bool cancelled = in_ended(u, e);
+    const bool cancelled = in_ended(e);
     request_finish(l, &c->in, static_cast<int64_t>(n), cancelled ? 0 : FINISH_MORE, from, offset);
     if (cancelled) return;
     e->bits |= ENTRY_IN_HOT;
@@ -129,6 +128,24 @@ static inline void receive_weigh(uring_state *u, uring_entry *e, size_t n) {
     }
 }
 
+// The peer has ended, and the receive might not hear of it: it leaves, and calls of our own read what is still there, and
+// the end.
+static void receive_ends(uring_state *u, uring_entry *e, uint32_t fd) {
+    e->bits |= ENTRY_IN_STICKY | ENTRY_IN_ENDED;
+    if (e->in != uring_op::receive) return;
+    e->bits |= ENTRY_IN_LEAVES;
+    uring_list(u, e, fd);
+}
+
+// The first bytes of a receive may have come while it was armed, and taken the one look that arming gives: a reset that
+// came with them would never be heard of. (Later each of them is an edge of its own.)
+__attribute__((noinline)) static void receive_first(loop *l, uring_state *u, uring_entry *e) {
+    e->bits &= static_cast<uint16_t>(~ENTRY_IN_FRESH);
+    const int fd = e->owner->fd;
+    l->counters.backend_calls++;
+    if (l->calls->poll_one(fd, POLLRDHUP, 0) != 0) receive_ends(u, e, static_cast<uint32_t>(fd));
+}
+
 static inline void complete_bytes(loop *l, uring_state *u, const struct io_uring_cqe *cqe) {
     uring_entry *e = entry_in(u, cqe->user_data);
     const size_t n = static_cast<size_t>(cqe->res);
@@ -140,6 +157,7 @@ static inline void complete_bytes(loop *l, uring_state *u, const struct io_uring
         receive_last(l, u, e, n, from, offset);
     } else {
         receive_weigh(u, e, n);
+        if (__builtin_expect((e->bits & ENTRY_IN_FRESH) != 0, 0)) receive_first(l, u, e);
         request_finish(l, &e->owner->in, cqe->res, FINISH_MORE, from, offset);
     }
 }
@@ -191,16 +209,16 @@ static void complete_poll_in(loop *l, uring_state *u, const struct io_uring_cqe 
     }
 }
 
-// The peer has ended: the receive leaves, and calls of our own read what is still there, and the end.
 static void complete_poll_end(uring_state *u, const struct io_uring_cqe *cqe) {
     uring_entry *e = entry_of(u, cqe->user_data);
     if (e == nullptr || !e->end || e->sequence_end != token_sequence(cqe->user_data)) return;
     e->end = false;
-    if (cqe->res < 0) e->bits |= ENTRY_END_WANTED;
-    else e->bits |= ENTRY_IN_STICKY;
-    if (e->in != uring_op::receive) return; // the next one asks again
-    if (cqe->res >= 0) e->bits |= ENTRY_IN_LEAVES;
-    uring_list(u, e, token_fd(cqe->user_data));
+    if (cqe->res >= 0) {
+        receive_ends(u, e, token_fd(cqe->user_data));
+    } else if (e->in == uring_op::receive) { // else the next one asks again
+        e->bits |= ENTRY_END_WANTED;
+        uring_list(u, e, token_fd(cqe->user_data));
+    }
 }
 
 static void complete_accept(loop *l, uring_state *u, const struct io_uring_cqe *cqe) {
@@ -215,15 +233,14 @@ static void complete_accept(loop *l, uring_state *u, const struct io_uring_cqe *
     }
     const bool more = (cqe->flags & IORING_CQE_F_MORE) != 0;
     channel *c = e->owner;
-    if (!more) in_ended(u, e);
+    if (!more) in_ended(e);
     request_finish(l, &c->in, cqe->res, more ? FINISH_MORE : 0, nullptr, 0);
 }
 
 // --- out ------------------------------------------------------------------------------------------------------------
 
-static bool out_ended(uring_state *u, uring_entry *e) {
+static bool out_ended(uring_entry *e) {
     const bool cancelled = (e->bits & (ENTRY_OUT_CANCEL | ENTRY_OUT_CANCELLED)) != 0;
-    if ((e->bits & ENTRY_OUT_CANCELLED) != 0) u->cancels--;
     e->out = uring_op::none;
     e->bits &= static_cast<uint16_t>(~(ENTRY_OUT_CANCEL | ENTRY_OUT_CANCELLED));
     return cancelled;
@@ -239,7 +256,7 @@ static void complete_send(loop *l, uring_state *u, const struct io_uring_cqe *cq
     uring_entry *e = entry_of(u, cqe->user_data);
     if (e == nullptr || e->sequence_out != token_sequence(cqe->user_data)) return;
     if (e->out != uring_op::send && e->out != uring_op::answered) return;
-    const bool cancelled = out_ended(u, e);
+    const bool cancelled = out_ended(e);
     const int result = cqe->res;
     // EINPROGRESS: see perform_send_many.
     if (result == -EAGAIN || result == -EINPROGRESS) {
@@ -283,7 +300,7 @@ static void complete_poll_out(loop *l, uring_state *u, const struct io_uring_cqe
 static void complete_connect(loop *l, uring_state *u, const struct io_uring_cqe *cqe) {
     uring_entry *e = entry_out(u, cqe->user_data);
     if (e == nullptr) return;
-    const bool cancelled = out_ended(u, e);
+    const bool cancelled = out_ended(e);
     if (cqe->res == -EINPROGRESS || (is_weather(cqe->res) && !cancelled)) { // it goes on by itself: the poll tells
         e->bits |= ENTRY_OUT_FULL;
         out_again(l, u, e, cancelled);

@@ -83,7 +83,6 @@ static void ring_uproot(loop *l, uring_state *u, bool again) {
     }
     uring_buffers_close(l, &u->buffers);
     u->wake_armed = false;
-    u->cancels = 0;
 }
 
 static int ring_enable(loop *l, uring_state *u) {

@@ -77,6 +77,7 @@ static void in_receive(uring_state *u, uring_entry *e, int fd) {
     // Not IORING_RECVSEND_POLL_FIRST, which saves one attempt in a stream's life: the poll spends the look that arming
     // gives on the bytes, and a reset or an end behind them, or behind an out-of-band mark, is never heard of.
     sqe->user_data = token;
+    e->bits |= ENTRY_IN_FRESH;
     if (misses_end(u, e)) in_poll_end(u, e, fd);
 }
 
@@ -91,9 +92,8 @@ static bool in_by_ring(const uring_state *u, const uring_entry *e) {
     const channel *c = e->owner;
     // An accept in the ring is the first to be woken, also while its loop is busy and others are idle.
     if (c->in.op == op_code::accept) return (u->features & MIO_URING_ACCEPT) != 0 && (c->flags & CHANNEL_SHARED) == 0;
-    if ((e->bits & ENTRY_IN_STICKY) != 0 && misses_end(u, e)) return false;
     struct iovec own;
-    return (e->bits & (ENTRY_IN_BULK | ENTRY_IN_HOT)) == 0 && u->buffers.ring != nullptr &&
+    return (e->bits & (ENTRY_IN_BULK | ENTRY_IN_HOT | ENTRY_IN_ENDED)) == 0 && u->buffers.ring != nullptr &&
            !uring_buffers_empty(&u->buffers) && !lane_room(&c->reads, &own);
 }
 
@@ -287,7 +287,6 @@ static void build_cancels(uring_state *u, uring_entry *e, int fd) {
         if (e->in != uring_op::none) {
             uring_prepare_cancel(u, e->in, e->sequence_in, fd);
             e->bits |= ENTRY_IN_CANCELLED;
-            u->cancels++;
         }
     }
     if ((e->bits & ENTRY_OUT_CANCEL) != 0) {
@@ -295,7 +294,6 @@ static void build_cancels(uring_state *u, uring_entry *e, int fd) {
         if (e->out != uring_op::none) {
             uring_prepare_cancel(u, e->out, e->sequence_out, fd);
             e->bits |= ENTRY_OUT_CANCELLED;
-            u->cancels++;
         }
     }
 }
@@ -361,7 +359,6 @@ static void unbuild_cancel(uring_state *u, uint64_t target) {
     } else {
         e->bits = static_cast<uint16_t>(e->bits & ~cancelled);
         e->bits |= in ? ENTRY_IN_CANCEL : ENTRY_OUT_CANCEL;
-        u->cancels--;
     }
     uring_list(u, e, token_fd(target));
 }

@@ -65,6 +65,7 @@ __attribute__((noinline)) static bool turn_spin(loop *l, int64_t *timeout_ns, in
         l->counters.polls++;
         *error = l->with->poll(l, 0);
         if (*error < 0 || turn_work_queued(l) || remote_pending(l->box)) return true;
+        if (!queue_empty(l->starved) && (arena_has_returned(l->buffers) || pool_has_room(l))) return true;
         spent_ns = l->with->now(l) - begun_ns;
         if (*timeout_ns >= 0 && spent_ns >= *timeout_ns) return true;
     } while (spent_ns < l->options.spin_ns);
