@@ -93,7 +93,9 @@ static bool in_by_ring(const uring_state *u, const uring_entry *e) {
     // An accept in the ring is the first to be woken, also while its loop is busy and others are idle.
     if (c->in.op == op_code::accept) return (u->features & MIO_URING_ACCEPT) != 0 && (c->flags & CHANNEL_SHARED) == 0;
     struct iovec own;
-    return (e->bits & (ENTRY_IN_BULK | ENTRY_IN_HOT | ENTRY_IN_ENDED)) == 0 && u->buffers.ring != nullptr &&
+    // What is hot by the word of a poll the ring's receive finds as well; else the ring was just out of buffers.
+    const uint16_t hot = e->in == uring_op::poll_in ? static_cast<uint16_t>(0) : ENTRY_IN_HOT;
+    return (e->bits & (ENTRY_IN_BULK | ENTRY_IN_ENDED | hot)) == 0 && u->buffers.ring != nullptr &&
            !uring_buffers_empty(&u->buffers) && !lane_room(&c->reads, &own);
 }
 
@@ -121,6 +123,7 @@ void uring_try_in(loop *l, uring_state *u, uring_entry *e) {
 static void build_in(loop *l, uring_state *u, uring_entry *e, int fd) {
     if (in_by_ring(u, e)) {
         if (e->in == uring_op::poll_in) { // when it has ended the entry comes here again
+            e->bits &= static_cast<uint16_t>(~ENTRY_IN_HOT);
             uring_prepare_cancel(u, e->in, e->sequence_in, fd);
             return;
         }
