@@ -274,11 +274,11 @@ define test
 endef
 
 running_tests = $(api) $(unit) $(torture) $(kernel) $(examples) $(installed_tools) $(bench)
-run_suites = $(suite_unit) $(call suite_api,$(BACKENDS)) $(call suite_torture,500,100,30) $(suite_examples)
+run_suites = $(suite_unit) $(call suite_api,$(BACKENDS)) $(call suite_torture,500,100,30) $(suite_examples) $(suite_kernel)
 
 .PHONY: check check-tests check-unit check-api $(BACKENDS:%=check-%) check-abi check-examples check-kernel check-includes check-configure check-readme torture
 check:
-	$(call test,$(running_tests) $(odr_built),$(suite_includes) $(suite_configure) $(suite_abi) $(suite_readme) $(run_suites))
+	$(call test,$(running_tests) $(odr_built),$(suite_includes) $(suite_configure) $(suite_abi) $(suite_readme) $(run_suites) $(suite_kernel))
 # What runs code of the library: what a sanitizer can say something about.
 check-tests:
 	$(call test,$(running_tests),$(run_suites))
