@@ -274,7 +274,7 @@ define test
 endef
 
 running_tests = $(api) $(unit) $(torture) $(kernel) $(examples) $(installed_tools) $(bench)
-run_suites = $(suite_unit) $(call suite_api,$(BACKENDS)) $(call suite_torture,500,100,30) $(suite_examples) $(suite_kernel)
+run_suites = $(suite_unit) $(call suite_api,$(BACKENDS)) $(call suite_torture,500,100,30) $(suite_examples)
 
 .PHONY: check check-tests check-unit check-api $(BACKENDS:%=check-%) check-abi check-examples check-kernel check-includes check-configure check-readme torture
 check:
