@@ -337,6 +337,8 @@ const char *ring_model_sent(int socket, size_t *n) {
 
 void ring_model_plan(int ring, unsigned takes, int error) { ring_named(ring)->plans.push_back({takes, error}); }
 
+unsigned ring_model_planned(int ring) { return static_cast<unsigned>(ring_named(ring)->plans.size()); }
+
 void ring_model_on_wait(void (*effect)(void *arg), void *arg) {
     world->on_wait = effect;
     world->on_wait_arg = arg;

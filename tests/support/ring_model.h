@@ -140,6 +140,7 @@ const char *ring_model_sent(int socket, size_t *n);
 // returned and nothing more is done, or (0) it goes on as a kernel does: -EAGAIN or the count without waiting if it did
 // not take all. (0, -EINTR): an error before. (RING_TAKES_ALL, -EINTR): an error after. (RING_TAKES_ALL, 0): no fault.
 void ring_model_plan(int ring, unsigned takes, int error);
+unsigned ring_model_planned(int ring); // planned and not used yet
 // Called once, when an enter of any ring has to wait; then it looks again. Else time passes by its time-out.
 void ring_model_on_wait(void (*effect)(void *arg), void *arg);
 

@@ -178,6 +178,7 @@ static void test_a_loop_that_moves_goes_on(void **) {
         on_thread(run_three);
         expect_alive(3);
         assert_int_not_equal(ring_model_newest(), first);
+        assert_true(ring_model_find(ring_model_newest(), IORING_OP_POLL_ADD, inside()->box->wake_fd) >= 0);
         assert_int_equal(ring_model_enters(first), before);
         assert_int_equal(scripted_count_fd(call::close, first), 1);
         assert_string_equal(reading.got.c_str(), "one");

@@ -169,6 +169,26 @@ static void test_sends_are_decided_when_there_is_room_for_records(void **) {
     ring_loop_close();
 }
 
+// A hundred streams that are tried by calls: no more of them in a turn than there are records for.
+static void test_no_more_is_tried_than_there_is_room_for_records(void **) {
+    open_small(0, 0);
+    static conn tried[100];
+    open_streams(tried, 100, true);
+    for (conn &c : tried) complete(IORING_OP_RECV, c.fd, -ENOBUFS, 0);
+    turn();
+    for (conn &c : tried) ring_model_receive(c.fd, "hello", 5);
+    turns(2);
+    unsigned told = 0;
+    for (const conn &c : tried) told += c.reads;
+    assert_true(told <= 2 * 64);
+    turns(8);
+    for (const conn &c : tried) {
+        assert_string_equal(c.got.c_str(), "hello");
+        assert_true(is_armed(IORING_OP_RECV, &c));
+    }
+    ring_loop_close();
+}
+
 // Ten sends of which the first eight fail, so that what the ninth did is not known when its request is cancelled.
 static conn undecided[10];
 static mio_req_t undecided_id;
@@ -240,6 +260,7 @@ int main() {
         cmocka_unit_test(test_without_memory_for_what_was_kept_back),
         cmocka_unit_test(test_a_dead_peer_with_the_queue_full),
         cmocka_unit_test(test_sends_are_decided_when_there_is_room_for_records),
+        cmocka_unit_test(test_no_more_is_tried_than_there_is_room_for_records),
         cmocka_unit_test(test_a_send_that_failed_is_cancelled_before_that_is_known),
         cmocka_unit_test(test_a_send_that_was_made_is_cancelled_before_that_is_known),
         cmocka_unit_test(test_none_is_lost_and_all_stay_in_order),

@@ -407,6 +407,19 @@ static void test_a_wake_poll_that_ends_is_armed_again(void **) {
     assert_int_equal(posts, 1);
 }
 
+static void test_a_wake_poll_that_is_not_taken_is_armed_again(void **) {
+    conn_open(&a);
+    conn_read(&a);
+    ring_model_plan(ring, 0, -EAGAIN); // the very first enter
+    turns(2);
+    assert_true(waiting(IORING_OP_POLL_ADD, wake_fd()) >= 0);
+    assert_true(is_armed(IORING_OP_RECV, &a));
+    posts = 0;
+    ring_model_on_wait(somebody_posts, nullptr);
+    assert_int_equal(mio_loop_run_once(the_loop, MIO_FOREVER), MIO_ALIVE);
+    assert_int_equal(posts, 1);
+}
+
 // It ends while the loop is about to sleep: it is armed again by the very enter that sleeps.
 static void test_no_enter_sleeps_without_a_wake_poll(void **) {
     turn();
@@ -443,6 +456,7 @@ int main() {
         polling_test(test_a_descriptor_that_comes_again_hears_nothing_of_the_old_poll),
         loop_test(test_a_sleeping_loop_is_woken),
         loop_test(test_a_wake_poll_that_ends_is_armed_again),
+        loop_test(test_a_wake_poll_that_is_not_taken_is_armed_again),
         loop_test(test_no_enter_sleeps_without_a_wake_poll),
     };
     return cmocka_run_group_tests_name("uring_polls", tests, nullptr, nullptr);
