@@ -141,7 +141,10 @@ static int model_poll_one(int fd, short events, int timeout_ms) {
         world->kernel.lingers--;
         gone = false;
     }
-    if (gone && scripted_pending(call::poll_one) == 0) scripted_push(call::poll_one, fd, POLLHUP);
+    unsigned seen = gone ? POLLHUP : 0;
+    if (found == world->pipes.end() && world->sockets.count(fd) != 0)
+        seen = socket_seen(fd, static_cast<unsigned>(events));
+    if (seen != 0 && scripted_pending(call::poll_one) == 0) scripted_push(call::poll_one, fd, seen);
     return world->base->poll_one(fd, events, timeout_ms);
 }
 

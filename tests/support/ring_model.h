@@ -122,7 +122,7 @@ void ring_model_cancel_late(int32_t target_res, uint32_t target_flags, int32_t o
 
 // Bytes arrive. They go to a receive that is or will be pending on the socket (one-shot into its memory; into buffers
 // of its group as a kernel does, -ENOBUFS if there are none), or to recv, recvmsg and read of the table, for which then
-// no result should be scripted. Polls for them are told, as long as they are there.
+// no result should be scripted. Polls for them are told, as long as they are there; poll_one of the table, too.
 void ring_model_receive(int socket, const void *bytes, size_t n);
 void ring_model_receive_end(int socket, int res); // after these bytes: 0 the end, or an error
 size_t ring_model_unread(int socket);

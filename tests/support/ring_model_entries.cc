@@ -158,14 +158,15 @@ static void look_accept(model_ring *r, unsigned nth) {
     }
 }
 
-// What a poll would tell of its socket.
-static unsigned poll_seen(const model_op *o) {
-    const model_socket *s = &world->sockets[o->sqe.fd];
+unsigned socket_seen(int fd, unsigned events) {
+    const model_socket *s = &world->sockets[fd];
     unsigned seen = 0;
     if (!s->unread.empty() || s->ended) seen |= POLLIN;
     if (s->ended) seen |= s->end < 0 ? POLLERR : POLLRDHUP;
-    return seen & (o->sqe.poll32_events | POLL_ALWAYS);
+    return seen & (events | POLLERR | POLLHUP);
 }
+
+static unsigned poll_seen(const model_op *o) { return socket_seen(o->sqe.fd, o->sqe.poll32_events | POLL_ALWAYS); }
 
 static void poll_tell(model_ring *r, unsigned nth, unsigned seen) {
     if (seen == 0 || !op_waits(&r->ops[nth])) return;

@@ -172,6 +172,7 @@ void put_off(model_ring *r, work_kind kind, unsigned nth, int32_t res, uint32_t 
 bool op_receives(const model_op *o);
 bool op_is_zero_copy(const model_op *o);
 void sent_add(int socket, const struct iovec *pieces, size_t n, size_t size);
+unsigned socket_seen(int fd, unsigned events); // what poll(2) would say
 int socket_end(model_socket *s); // an error is told once, an end for ever
 
 }

@@ -143,6 +143,24 @@ static void test_an_end_that_the_receive_misses_is_told_by_a_poll(void **) {
     assert_int_equal(ring_model_pending(ring), 2); // the wake-up's, b's
 }
 
+// What came while a receive was armed is its one look: a reset that came along would never be heard of.
+static void test_a_reset_that_came_with_the_first_bytes_is_looked_for(void **) {
+    arrives(&a, "bytes");
+    scripted_push(call::poll_one, a.fd, POLLRDHUP | POLLHUP | POLLERR);
+    scripted_push(call::recv, a.fd, -ECONNRESET);
+    turns(4);
+    assert_string_equal(a.got.c_str(), "bytes");
+    assert_int_equal(a.ends, 1);
+    assert_int_equal(a.end, MIO_ECONNRESET);
+    conn_open(&b);
+    conn_read(&b);
+    for (int i = 0; i < 5; i++) {
+        arrives(&b, "more");
+        turns(2);
+    }
+    assert_int_equal(scripted_count_fd(call::poll_one, b.fd), 1); // once in a receive's life
+}
+
 // Closed, stopped, and read again while that poll waits: it goes, and comes again.
 static void test_the_poll_for_the_end_goes_with_its_stream(void **) {
     ring_loop_close();
@@ -426,6 +444,7 @@ int main() {
         one_test(test_an_end_that_nobody_asked_for_is_none),
         one_test(test_bytes_keep_their_order_when_a_receive_ends_among_them),
         one_test(test_an_end_that_the_receive_misses_is_told_by_a_poll),
+        one_test(test_a_reset_that_came_with_the_first_bytes_is_looked_for),
         one_test(test_the_poll_for_the_end_goes_with_its_stream),
         one_test(test_incremental_offsets_over_many_completions),
         one_test(test_incremental_offsets_in_small_blocks),
