@@ -252,6 +252,10 @@ static inline void uring_gather(loop *l, uring_state *u) {
 // The ring is not this thread's, or it is refused from now on. What it has told is worked off first.
 static int uring_leave(loop *l, uring_state *u, int refusal) {
     if (u->dead) return 0;
+    if (refusal == 0 && u->thread != 0 && u->ring.fd >= 0 && (u->setup & IORING_SETUP_SQPOLL) != 0) {
+        u->thread = loop_thread(l); // the kernel's thread has it, whoever asks
+        return 0;
+    }
     u->received = 0;
     if (u->thread != 0 && u->ring.fd >= 0) {
         uring_gather(l, u);

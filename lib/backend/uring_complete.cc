@@ -301,7 +301,8 @@ static void complete_connect(loop *l, uring_state *u, const struct io_uring_cqe 
     uring_entry *e = entry_out(u, cqe->user_data);
     if (e == nullptr) return;
     const bool cancelled = out_ended(e);
-    if (cqe->res == -EINPROGRESS || (is_weather(cqe->res) && !cancelled)) { // it goes on by itself: the poll tells
+    const bool goes_on = cqe->res == -EINPROGRESS || cqe->res == -EINTR || (cqe->res == -ECANCELED && !cancelled);
+    if (goes_on) { // by itself: the poll tells
         e->bits |= ENTRY_OUT_FULL;
         out_again(l, u, e, cancelled);
         return;

@@ -101,10 +101,6 @@ static int ring_enable(loop *l, uring_state *u) {
 
 int uring_settle(loop *l, uring_state *u) {
     const bool first = u->thread == 0;
-    if (!first && (u->setup & IORING_SETUP_SQPOLL) != 0) { // the kernel's thread has it, whoever asks
-        u->thread = loop_thread(l);
-        return 0;
-    }
     if (first && u->ring.fd >= 0 && (u->ring.setup & IORING_SETUP_SQPOLL) == 0) return ring_enable(l, u);
     // A ring with a thread of the kernel's was made for a trial only: that thread has the memory, the descriptors and
     // the rights of the process that made it, and since then it may have forked, or given rights away.
