@@ -164,7 +164,11 @@ static void test_without_multishot_accept_the_listener_is_polled(void **) {
     assert_true(waiting(IORING_OP_POLL_ADD, e.fd) >= 0);
     for (int i = 0; i < 40; i++) scripted_push(call::accept4, e.fd, calls->socket(AF_INET, SOCK_STREAM, 0));
     ring_model_fire(e.fd, POLLIN);
-    turns(5);
+    for (unsigned i = 1; i <= 3; i++) { // some in each turn, however many wait
+        const size_t before = e.streams.size();
+        turn();
+        assert_true(e.streams.size() > before && e.streams.size() <= before + mio::PERFORM_ACCEPTS);
+    }
     assert_int_equal(e.streams.size(), 40);
     assert_int_equal(taken_of(IORING_OP_ACCEPT, ANY_FD), 0);
     scripted_push(call::accept4, e.fd, -ECONNABORTED);
@@ -230,7 +234,7 @@ static void test_a_connect_and_what_waits_behind_it(void **) {
 }
 
 static void test_a_connect_that_fails_ends_what_waits_behind_it(void **) {
-    for (int res : {-ECONNREFUSED, -ETIMEDOUT, -ENETUNREACH}) {
+    for (int res : {-ECONNREFUSED, -ETIMEDOUT, -ENETUNREACH, -EAGAIN}) { // the last: no port is left
         connect_start();
         conn_write(&a, "hello");
         conn_read(&a);
@@ -250,7 +254,7 @@ static void test_a_connect_that_fails_ends_what_waits_behind_it(void **) {
 
 // It goes on by itself, whatever ended the entry: the poll tells when it is over, the socket how.
 static void test_a_connect_whose_entry_ends_goes_on(void **) {
-    for (int res : {-EINPROGRESS, -EINTR, -ECANCELED, -EAGAIN}) {
+    for (int res : {-EINPROGRESS, -EINTR, -ECANCELED}) {
         for (int error : {0, ECONNREFUSED}) {
             connect_start();
             turn();

@@ -346,6 +346,44 @@ static void test_a_poll_for_room_is_cancelled(void **) {
     }
 }
 
+// A write behind a cancelled one waits for room as well: by one poll, not two.
+static mio_req_t cancelled_id;
+static void cancel_and_write(conn *by) {
+    by->on_read = nullptr;
+    assert_int_equal(mio_req_cancel(the_loop, cancelled_id), 0);
+    conn_write(&a, "after");
+}
+
+static unsigned pending_on(int fd) {
+    unsigned n = 0;
+    for (unsigned nth = 0; nth < ring_model_taken(ring); nth++)
+        n +=
+            ring_model_sqe(ring, static_cast<int>(nth))->fd == fd && ring_model_is_pending(ring, static_cast<int>(nth));
+    return n;
+}
+
+static void test_a_write_behind_a_cancelled_one_waits_on(void **) {
+    conn_open(&a);
+    conn_open(&b);
+    conn_read(&b);
+    conn_write(&b, "b");
+    ring_model_answer_next(IORING_OP_SEND, a.fd, -EAGAIN);
+    cancelled_id = conn_write(&a, "never");
+    turns(2);
+    assert_int_equal(pending_on(a.fd), 1);
+    b.on_read = cancel_and_write;
+    ring_model_receive(b.fd, "go", 2);
+    for (int i = 0; i < 5; i++) {
+        turn();
+        assert_true(pending_on(a.fd) <= 1);
+    }
+    assert_int_equal(a.statuses.size(), 1);
+    ring_model_fire(a.fd, POLLOUT);
+    turns(2);
+    expect_sent(&a, "after");
+    assert_int_equal(a.statuses.size(), 2);
+}
+
 // A cancel that is not taken is asked for again.
 static void test_a_cancel_is_not_forgotten(void **) {
     for (int error : {0, -EAGAIN, -EBUSY, -EINTR}) {
@@ -434,6 +472,7 @@ int main() {
         loop_test(test_a_connect_is_cancelled),
         loop_test(test_an_accept_is_cancelled),
         loop_test(test_a_poll_for_room_is_cancelled),
+        loop_test(test_a_write_behind_a_cancelled_one_waits_on),
         loop_test(test_a_cancel_is_not_forgotten),
         loop_test(test_a_late_completion_finds_nobody_but_gives_back_what_it_brings),
         loop_test(test_a_late_connection_is_closed),

@@ -341,6 +341,27 @@ static void test_ten_thousand_echoes_are_counted(void **) {
     assert_int_equal(taken_of(IORING_OP_RECV, ANY_FD), STREAMS);
 }
 
+// One connection: each echo is one send and one enter that waits, in one turn.
+static void test_a_lonely_echo_costs_one_send_and_one_enter(void **) {
+    conn *c = &many[0];
+    conn_read(c);
+    c->echo = true;
+    turn();
+    const unsigned before = enters();
+    for (unsigned i = 0; i < 1000; i++) {
+        ring_model_on_wait(arrives, c);
+        const size_t sent = sent_by(c).size();
+        for (unsigned turns_made = 0; sent_by(c).size() == sent; turns_made++) {
+            assert_true(turns_made < 2);
+            assert_int_equal(mio_loop_run_once(the_loop, MIO_FOREVER), MIO_ALIVE);
+        }
+    }
+    assert_int_equal(enters() - before, 1000);
+    assert_int_equal(scripted_count(call::send), 1000);
+    assert_int_equal(taken_of(IORING_OP_SEND, ANY_FD), 0);
+    assert_int_equal(scripted_count(call::recv), 0);
+}
+
 static void test_a_turn_that_has_something_to_do_makes_one_enter(void **) {
     for (conn &c : many) {
         conn_read(&c);
@@ -374,6 +395,7 @@ int main() {
         cmocka_unit_test(test_any_entry_may_be_left_untaken),
         loop_test(test_hundreds_of_streams_are_queued_never_dropped),
         loop_test(test_ten_thousand_echoes_are_counted),
+        loop_test(test_a_lonely_echo_costs_one_send_and_one_enter),
         loop_test(test_a_turn_that_has_something_to_do_makes_one_enter),
     };
     return cmocka_run_group_tests_name("uring_enter", tests, nullptr, nullptr);

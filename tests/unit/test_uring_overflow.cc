@@ -250,6 +250,12 @@ static void test_none_is_lost_and_all_stay_in_order(void **) {
         assert_string_equal(sent_by(&c).c_str(), all.c_str());
         assert_int_equal(c.ends, 0);
     }
+    const uint64_t allocations = metrics().allocations;
+    for (int round = 0; round < 50; round++) {
+        for (conn &c : readers) ring_model_receive(c.fd, "x", 1);
+        turns(2);
+    }
+    assert_int_equal(metrics().allocations, allocations); // once warm it needs no more
     ring_loop_close();
 }
 

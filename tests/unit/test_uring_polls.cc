@@ -1,5 +1,5 @@
 // What io_uring's backend polls for: streams that bring large pieces, reads into a caller's buffer, kernels without
-// multishot receives, and the loop's own wake-up.
+// multishot receives; and how a poll goes when its stream does.
 #include "support/ring_model_loop.h"
 
 #if MIO_HAVE_URING
@@ -120,30 +120,46 @@ static void test_a_stream_that_leaves_may_be_stopped_at_any_time(void **) {
 }
 
 // Many with large pieces at once: each gets its turn, no poll receives much more than the loop can keep warm.
-static void test_large_pieces_of_many_do_not_starve_anybody(void **) {
+static void large_pieces_of_many(int domain) {
     static conn many[8];
     for (conn &c : many) {
-        conn_open(&c);
+        conn_open_on(&c, 0, domain);
         conn_read(&c);
     }
     conn_open(&b);
     conn_read(&b);
     turn();
     const std::string large(12000, 'L');
-    for (int i = 0; i < 6; i++) { // all leave
+    size_t expected = 0;
+    for (unsigned left = 0; left < 8 && expected < 100 * large.size();) {
         for (const conn &c : many) arrives(&c, large);
+        expected += large.size();
         turns(8);
+        left = 0;
+        for (const conn &c : many) left += is_armed(IORING_OP_POLL_ADD, &c) && !is_armed(IORING_OP_RECV, &c);
     }
-    for (const conn &c : many) assert_int_equal(c.got.size(), 6 * large.size());
-    for (const conn &c : many) arrives(&c, large + large + large);
+    for (const conn &c : many) {
+        assert_int_equal(c.got.size(), expected);
+        assert_false(is_armed(IORING_OP_RECV, &c)); // all have left
+        arrives(&c, std::string(100000, 'L'));
+    }
     arrives(&b, "small");
-    const size_t before = metrics().bytes_read;
-    turn();
-    assert_true(metrics().bytes_read - before <= mio::BULK_BUDGET + 65536);
-    turns(30);
-    for (const conn &c : many) assert_int_equal(c.got.size(), 9 * large.size());
+    for (int i = 0; i < 30; i++) {
+        const size_t before = metrics().bytes_read;
+        turn();
+        assert_true(metrics().bytes_read - before <= mio::BULK_BUDGET + 65536); // a block
+    }
+    for (conn &c : many) {
+        assert_int_equal(c.got.size(), expected + 100000);
+        conn_close(&c);
+    }
     assert_string_equal(b.got.c_str(), "small");
+    conn_close(&b);
+    turns(3);
 }
+
+static void test_large_pieces_of_many_do_not_starve_anybody(void **) { large_pieces_of_many(AF_INET); }
+static void test_nor_those_of_unix_streams(void **) { large_pieces_of_many(AF_UNIX); }
 
 // --- room to send ---------------------------------------------------------------------------------------------------
 
@@ -333,6 +349,55 @@ static void test_a_poll_that_has_news_at_the_close_is_taken_out_all_the_same(voi
     }
 }
 
+// Where only poll-remove is there it is repeated, and again when the poll tells of something.
+static void test_a_poll_that_has_news_again_and_again(void **) {
+    ring_loop_close();
+    ring_world w = {};
+    w.without = MIO_URING_CANCEL;
+    ring_loop_open(&w);
+    conn_open(&b);
+    conn_read(&b);
+    turns(2);
+    const int nth = waiting(IORING_OP_POLL_ADD, b.fd);
+    conn_close(&b);
+    for (int i = 0; i < 3; i++) ring_model_cancel_late(RING_STAYS, 0, -EALREADY);
+    turn();
+    assert_int_equal(b.closes, 1);
+    assert_true(ring_model_is_pending(ring, nth));
+    ring_model_fire(b.fd, POLLIN);
+    turns(3);
+    assert_false(ring_model_is_pending(ring, nth));
+}
+
+static void close_a(conn *by) {
+    by->on_read = nullptr;
+    conn_close(&a);
+}
+
+// No enter of the loop's own lies between such a close and the end of the descriptor.
+static void test_polls_of_a_stream_closed_in_a_callback_are_out_before_it_is(void **) {
+    ring_model_answer_next(IORING_OP_SEND, a.fd, -EAGAIN);
+    conn_open(&b);
+    conn_read(&b);
+    conn_write(&a, "no room");
+    conn_write(&b, "room");
+    turns(2);
+    int polls[2] = {-1, -1};
+    for (unsigned i = 0, n = 0; i < ring_model_taken(ring); i++) {
+        const struct io_uring_sqe *sqe = ring_model_sqe(ring, static_cast<int>(i));
+        if (sqe->fd != a.fd || sqe->opcode != IORING_OP_POLL_ADD || !ring_model_is_pending(ring, static_cast<int>(i)))
+            continue;
+        assert_true(n < 2);
+        polls[n++] = static_cast<int>(i);
+    }
+    assert_true(polls[1] >= 0); // one for bytes, one for room
+    b.on_read = close_a;
+    arrives(&b, "close it");
+    turn();
+    assert_int_equal(a.closes, 1);
+    for (int nth : polls) assert_false(ring_model_is_pending(ring, nth));
+}
+
 static void test_a_poll_that_was_not_taken_out_at_once_is_taken_out_later(void **) {
     for (int error : {-EAGAIN, -EBUSY, -EINTR}) {
         conn_open(&b);
@@ -341,10 +406,11 @@ static void test_a_poll_that_was_not_taken_out_at_once_is_taken_out_later(void *
         const int nth = waiting(IORING_OP_POLL_ADD, b.fd);
         assert_true(nth >= 0);
         conn_close(&b);
-        ring_model_plan(ring, RING_TAKES_ALL, 0);
         for (int i = 0; i < 3; i++) ring_model_plan(ring, 0, error);
-        turns(6);
+        turn();
         assert_int_equal(b.closes, 1);
+        assert_true(ring_model_is_pending(ring, nth));
+        turns(5);
         assert_false(ring_model_is_pending(ring, nth));
     }
 }
@@ -368,71 +434,6 @@ static void test_a_descriptor_that_comes_again_hears_nothing_of_the_old_poll(voi
     assert_true(is_armed(IORING_OP_POLL_ADD, &b));
 }
 
-// --- the wake-up ----------------------------------------------------------------------------------------------------
-
-static int wake_fd() { return inside()->box->wake_fd; }
-
-static unsigned posts;
-static void on_post(mio_loop_t *, int status, void *) { posts += status == 0; }
-
-static void somebody_posts(void *) {
-    assert_int_equal(mio_remote_post(mio_loop_remote(the_loop), on_post, nullptr), 0);
-    ring_model_fire(wake_fd(), POLLIN);
-}
-
-static void test_a_sleeping_loop_is_woken(void **) {
-    turn();
-    assert_int_equal(last_taken(IORING_OP_POLL_ADD, wake_fd())->len, IORING_POLL_ADD_MULTI);
-    posts = 0;
-    for (unsigned i = 1; i <= 3; i++) {
-        ring_model_on_wait(somebody_posts, nullptr);
-        assert_int_equal(mio_loop_run_once(the_loop, MIO_FOREVER), MIO_ALIVE);
-        assert_int_equal(posts, i);
-        assert_int_equal(scripted_count_fd(call::write, wake_fd()), i);
-    }
-    assert_int_equal(scripted_count(call::read), 0); // the counter is never read
-    assert_int_equal(taken_of(IORING_OP_POLL_ADD, wake_fd()), 1);
-}
-
-static void test_a_wake_poll_that_ends_is_armed_again(void **) {
-    turn();
-    for (int res : {static_cast<int>(POLLIN), -ECANCELED, -ENOMEM}) {
-        complete(IORING_OP_POLL_ADD, wake_fd(), res, 0);
-        turns(2);
-        assert_true(waiting(IORING_OP_POLL_ADD, wake_fd()) >= 0);
-    }
-    posts = 0;
-    ring_model_on_wait(somebody_posts, nullptr);
-    assert_int_equal(mio_loop_run_once(the_loop, MIO_FOREVER), MIO_ALIVE);
-    assert_int_equal(posts, 1);
-}
-
-static void test_a_wake_poll_that_is_not_taken_is_armed_again(void **) {
-    conn_open(&a);
-    conn_read(&a);
-    ring_model_plan(ring, 0, -EAGAIN); // the very first enter
-    turns(2);
-    assert_true(waiting(IORING_OP_POLL_ADD, wake_fd()) >= 0);
-    assert_true(is_armed(IORING_OP_RECV, &a));
-    posts = 0;
-    ring_model_on_wait(somebody_posts, nullptr);
-    assert_int_equal(mio_loop_run_once(the_loop, MIO_FOREVER), MIO_ALIVE);
-    assert_int_equal(posts, 1);
-}
-
-// It ends while the loop is about to sleep: it is armed again by the very enter that sleeps.
-static void test_no_enter_sleeps_without_a_wake_poll(void **) {
-    turn();
-    complete(IORING_OP_POLL_ADD, wake_fd(), POLLIN, 0);
-    ring_model_flush(ring);
-    posts = 0;
-    ring_model_on_wait(somebody_posts, nullptr);
-    assert_int_equal(mio_loop_run_once(the_loop, MIO_FOREVER), MIO_ALIVE);
-    assert_int_equal(posts, 1);
-    assert_int_equal(ring_model_enter_last(ring)->taken, 1);
-    assert_int_equal(ring_model_enter_last(ring)->min_complete, 1);
-}
-
 #define loop_test(name)    cmocka_unit_test_setup_teardown(name, open_loop, close_loop)
 #define polling_test(name) cmocka_unit_test_setup_teardown(name, open_polling, close_loop)
 
@@ -442,6 +443,7 @@ int main() {
         loop_test(test_leaving_loses_nothing),
         loop_test(test_a_stream_that_leaves_may_be_stopped_at_any_time),
         loop_test(test_large_pieces_of_many_do_not_starve_anybody),
+        loop_test(test_nor_those_of_unix_streams),
         loop_test(test_a_full_socket_whose_peer_has_half_closed_does_not_spin),
         loop_test(test_a_callers_buffer_is_never_the_kernels),
         loop_test(test_news_for_nobody_are_told_once),
@@ -452,12 +454,10 @@ int main() {
         polling_test(test_a_short_read_is_believed_only_where_it_proves_something),
         polling_test(test_a_poll_is_out_before_its_descriptor_is_closed),
         polling_test(test_a_poll_that_has_news_at_the_close_is_taken_out_all_the_same),
+        polling_test(test_a_poll_that_has_news_again_and_again),
+        polling_test(test_polls_of_a_stream_closed_in_a_callback_are_out_before_it_is),
         polling_test(test_a_poll_that_was_not_taken_out_at_once_is_taken_out_later),
         polling_test(test_a_descriptor_that_comes_again_hears_nothing_of_the_old_poll),
-        loop_test(test_a_sleeping_loop_is_woken),
-        loop_test(test_a_wake_poll_that_ends_is_armed_again),
-        loop_test(test_a_wake_poll_that_is_not_taken_is_armed_again),
-        loop_test(test_no_enter_sleeps_without_a_wake_poll),
     };
     return cmocka_run_group_tests_name("uring_polls", tests, nullptr, nullptr);
 }

@@ -93,6 +93,29 @@ static void test_a_large_write_is_sent_at_once(void **) {
     assert_true(sent_by(&a) == large);
 }
 
+static unsigned chained;
+static void write_again(conn *c) {
+    if (++chained < 500) conn_write(c, "again ");
+}
+
+// Each write is started in the callback of the one before, and nothing else happens: whoever slept would sleep for
+// ever.
+static void test_a_chain_of_writes_never_sleeps(void **) {
+    chained = 0;
+    a.on_written = write_again;
+    conn_write(&a, "again ");
+    for (int i = 0; i < 1000 && chained < 500; i++)
+        assert_int_equal(mio_loop_run_once(the_loop, MIO_FOREVER), MIO_ALIVE);
+    assert_int_equal(chained, 500);
+    assert_int_equal(sent_by(&a).size(), 500 * 6);
+    ring_model_receive(b.fd, "not kept out", 12);
+    chained = 400;
+    conn_write(&a, "again ");
+    turns(3);
+    assert_string_equal(b.got.c_str(), "not kept out");
+    a.on_written = nullptr;
+}
+
 static void test_an_enter_with_a_silent_send_never_waits(void **) {
     conn_write(&a, "hello");
     conn_write(&b, "hello");
@@ -417,6 +440,7 @@ int main() {
         two_test(test_nothing_posted_means_all_was_sent),
         two_test(test_the_only_send_of_a_flush_is_a_call_of_its_own),
         two_test(test_a_large_write_is_sent_at_once),
+        two_test(test_a_chain_of_writes_never_sleeps),
         two_test(test_an_enter_with_a_silent_send_never_waits),
         two_test(test_a_short_count_goes_on_when_the_socket_has_room),
         two_test(test_a_full_socket_is_polled_and_tried_again),
