@@ -252,6 +252,20 @@ static void test_an_error_behind_a_short_count_says_how_much_went(void **) {
     expect_sent(&a, "hel");
 }
 
+static void test_an_error_of_the_poll_for_room_ends_the_write(void **) {
+    ring_model_answer_next(IORING_OP_SEND, a.fd, 2);
+    conn_write(&a, "hello");
+    conn_write(&b, "b");
+    turns(2);
+    complete(IORING_OP_POLL_ADD, a.fd, -ECANCELED, 0); // weather: it is armed again
+    turns(2);
+    assert_int_equal(a.statuses.size(), 0);
+    complete(IORING_OP_POLL_ADD, a.fd, -ENOMEM, 0);
+    turns(2);
+    expect_written(&a, 0, MIO_ENOMEM, 2);
+    expect_sent(&a, "he");
+}
+
 // --- more than one piece --------------------------------------------------------------------------------------------
 
 static void test_what_waits_is_gathered_in_order(void **) {
@@ -447,6 +461,7 @@ int main() {
         two_test(test_a_send_that_was_not_made_is_made_again),
         two_test(test_a_failure_breaks_its_own_stream_only),
         two_test(test_an_error_behind_a_short_count_says_how_much_went),
+        two_test(test_an_error_of_the_poll_for_room_ends_the_write),
         two_test(test_what_waits_is_gathered_in_order),
         two_test(test_a_gathered_send_cut_anywhere_goes_on_there),
         two_test(test_more_pieces_than_one_message_takes),
