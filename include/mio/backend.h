@@ -24,7 +24,7 @@ enum mio_backend MIO_ENUM_ {
 #define MIO_URING_INCREMENTAL 16u  /* "incremental": the kernel cuts large buffers, 6.12; else many small ones */
 #define MIO_URING_SEND 32u         /* "send": sends that report failures only, 6.0; else send(2) */
 #define MIO_URING_CONNECT 64u      /* "connect": else connect(2) and poll */
-#define MIO_URING_ZEROCOPY 128u    /* "zerocopy": sends without a copy, 6.1; else they copy */
+#define MIO_URING_ZEROCOPY 128u    /* "zerocopy": MIO_WRITE_ZEROCOPY, 6.2; else it copies */
 #define MIO_URING_ALL 255u
 
 /* verdict: 0, or an error that says why not; reason and remedy are sentences ("": nothing to be done). */

@@ -43,6 +43,13 @@ enum mio_read_flags MIO_ENUM_ {
     MIO_READ_NO_AUTOPAUSE = 1
 };
 
+/* Flags of mio_stream_write_flags. */
+enum mio_write_flags MIO_ENUM_ {
+    MIO_WRITE_ZEROCOPY = 1 /* a wish: the kernel sends from your buffers' memory instead of copying it first */
+};
+
+#define MIO_ZEROCOPY_MIN 65536 /* bytes; less is copied faster than it is lent */
+
 enum mio_timeout MIO_ENUM_ {
     MIO_TIMEOUT_READ = 0,  /* no byte came while a read was started and not paused */
     MIO_TIMEOUT_WRITE = 1, /* no byte left while a write was queued */
@@ -85,6 +92,17 @@ MIO_API int mio_stream_unread(mio_stream_t *stream, mio_buf_t *buf);
  * of its bytes sent, the write side is broken: queued writes end with MIO_ECANCELED and sent 0, later ones are
  * MIO_EPIPE, reading goes on. MIO_ENOBUFS: the queue would exceed its maximum. MIO_EPIPE: shut down or broken. */
 MIO_API mio_req_t mio_stream_write(mio_stream_t *stream, mio_buf_t *bufs, unsigned n, mio_write_cb cb, void *arg);
+
+/* The same with flags (0: the same). MIO_EINVAL: unknown flags.
+ * MIO_WRITE_ZEROCOPY: cb and the buffers come only when the kernel needs their memory no more: when the peer has
+ * acknowledged all of it, or, if it died without a word, when the system gives it up, minutes later. Later writes are
+ * sent meanwhile, but called back behind it, and so are a shutdown and a detach. mio_handle_close closes the connection
+ * at once, but its callback waits for the buffers, too; after mio_handle_abandon they go home by themselves.
+ * It is an ordinary write where that does not pay or cannot be: with less than MIO_ZEROCOPY_MIN bytes, on other sockets
+ * than TCP, with borrowed memory (mio_buf_borrow, mio_buf_space), on other backends than io_uring; and as soon as the
+ * kernel says of a stream that it copied anyway, as on loopback and for network cards that cannot gather. */
+MIO_API mio_req_t mio_stream_write_flags(mio_stream_t *stream, mio_buf_t *bufs, unsigned n, unsigned flags,
+                                         mio_write_cb cb, void *arg);
 
 /* Sends now what the kernel takes now: bytes sent, or an error; takes nothing over. MIO_EAGAIN: would wait, or
  * something is queued. */

@@ -123,7 +123,8 @@ bool perform(loop *l, request *carrier, bool doubtful, size_t *received) {
     channel *c = channel_of(carrier);
     switch (carrier->op) {
     case op_code::receive: return perform_receive(l, c, doubtful, received);
-    case op_code::send: return perform_send(l, c);
+    case op_code::send:
+    case op_code::send_zerocopy: return perform_send(l, c);
     case op_code::accept: return perform_accept(l, c);
     case op_code::connect: return perform_connected(l, c);
     case op_code::none:

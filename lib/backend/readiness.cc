@@ -146,7 +146,7 @@ __attribute__((noinline)) static void submit_any(loop *l, readiness *r, request 
             return;
         }
         if (connecting) e->tag &= ~READY_OUT;
-        if (carrier->op == op_code::send) { // a fresh descriptor is tried at once
+        if (op_is_send(carrier->op)) { // a fresh descriptor is tried at once
             readiness_submit(l, carrier);
             return;
         }
@@ -164,7 +164,7 @@ __attribute__((noinline)) static void submit_any(loop *l, readiness *r, request 
 }
 
 void readiness_submit(loop *l, request *carrier) {
-    if (__builtin_expect(carrier->op == op_code::send, 1)) {
+    if (__builtin_expect(carrier->op == op_code::send, 1) || carrier->op == op_code::send_zerocopy) {
         channel *c = channel_of_out(carrier);
         if (submit_send(l, c, entry_find(readiness_of(l), c))) return;
     }

@@ -231,7 +231,8 @@ static look look_connect(sim_carrier *c, sim_fd *f) {
 static look look_at(sim_carrier *c, sim_fd *f) {
     switch (c->req->op) {
     case op_code::receive: return look_receive(c, f);
-    case op_code::send: return look_send(c, f);
+    case op_code::send:
+    case op_code::send_zerocopy: return look_send(c, f);
     case op_code::accept: return look_accept(c, f);
     case op_code::connect: return look_connect(c, f);
     case op_code::none:

@@ -69,6 +69,7 @@ static int uring_open(loop *l) {
     uring_state *u = uring_of(l);
     u->ring.fd = -1;
     u->tomb = -1;
+    u->grave = -1;
     u->last = &u->anchor;
     uring_features known;
     const int error = uring_features_known(&known);
@@ -84,9 +85,12 @@ static int uring_open(loop *l) {
 
 static void uring_close(loop *l, bool in_child) {
     uring_state *u = uring_of(l);
+    mio_assert(in_child || u->loans.out == 0);
     uring_buffers_close(l, &u->buffers);
     uring_ring_close(&u->ring, in_child);
+    uring_loans_close(l, &u->loans);
     if (u->tomb >= 0 && !in_child) l->calls->close(u->tomb);
+    if (u->grave >= 0 && !in_child) l->calls->close(u->grave);
     fd_table_release(l, &u->entries, sizeof(uring_entry));
     memory_release(&l->mem, u->stash, u->stash_capacity * sizeof(*u->stash));
 }
@@ -116,11 +120,17 @@ __attribute__((noinline)) static int entry_attach(loop *l, uring_state *u, chann
     return 0;
 }
 
+// Somebody wishes for a send without a copy, but this stream has none: its sends are like any other's.
+static bool submit_copies(const uring_state *u, const uring_entry *e, const channel *c) {
+    return c->out.op == op_code::send_zerocopy && (e->bits & ENTRY_OUT_FULL) == 0 && !uring_lends(u, e);
+}
+
 // The only send of a flush is made at once: one call for it and one that waits are fewer than two enters. So is a large
 // one, while its bytes are warm; the call it costs is little beside them. Half of the ring of records is left to the
 // completions, as by readiness.
 static inline bool submit_send_now(loop *l, const uring_state *u, uring_entry *e, channel *c) {
-    if (__builtin_expect(c->out.op != op_code::send || (e->bits & ENTRY_OUT_FULL) != 0, 0)) return false;
+    if (__builtin_expect(c->out.op != op_code::send || (e->bits & ENTRY_OUT_FULL) != 0, 0) && !submit_copies(u, e, c))
+        return false;
     const lane_request *req = c->writes.tail;
     const bool large = req != nullptr && req->total >= static_cast<int64_t>(BULK_PIECE);
     const bool polled = e->out == uring_op::poll_out; // it leaves, and takes an enter for it
@@ -176,7 +186,8 @@ static void uring_cancel(loop *l, request *carrier) {
     if ((e->bits & cancelled) != 0) return;
     e->bits |= cancel;
     // A send is over already, and is about to be told of: there is nothing to cancel in the kernel.
-    if (in || (e->out != uring_op::send && e->out != uring_op::answered)) uring_list(u, e, fd);
+    const bool over = e->out == uring_op::send || e->out == uring_op::answered || e->out == uring_op::zerocopy;
+    if (in || !over) uring_list(u, e, fd);
 }
 
 // Was the removal of that poll answered with "it has just woken up"? (In what has come since then.)
@@ -223,6 +234,7 @@ static void uring_forget(loop *l, channel *c) {
     e->sequence_in++; // what the kernel still says of it is stale
     e->sequence_out++;
     e->large = 0;
+    e->copies = false;
     e->bits &= ENTRY_LISTED;
 }
 
@@ -274,12 +286,17 @@ static int uring_refused(loop *l, uring_state *u, int error) {
 static int uring_poll(loop *l, int64_t timeout_ns) {
     uring_state *u = uring_of(l);
     if (__builtin_expect(u->thread != loop_thread(l) || u->ring.fd < 0, 0)) { // another's, or buried already
+        if (u->dead) {
+            uring_poll_dead(l, u, timeout_ns);
+            return 0;
+        }
         const int error = uring_leave(l, u, 0);
         if (error < 0) return uring_refused(l, u, error);
         if (u->thread != loop_thread(l) || u->ring.fd < 0) return 0; // not yet
     }
     uring_ring *r = &u->ring;
     u->received = 0;
+    if (__builtin_expect(u->loans.unreported != 0, 0)) uring_loans_report(l, &u->loans);
     if (__builtin_expect(!uring_is_drained(u), 0)) {
         uring_gather(l, u);
         if (!uring_is_drained(u)) return 0; // as much as there is room for

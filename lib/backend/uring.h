@@ -5,7 +5,7 @@
 // to the kernel by submit or cancel: they note what is wanted and put the entry on a list, and the next poll builds from
 // the list what the one enter takes. So no memory of a caller's is in the kernel's hands while a callback runs: a send
 // is over when the enter returns, a read into a caller's buffer waits as a poll and is received by a call of our own,
-// and what receives for long receives into the pool. (Zero-copy sends are the exception, and counted.)
+// and what receives for long receives into the pool. Zero-copy sends are the exception: each is a loan, and counted.
 #pragma once
 
 #include "backend/fd_table.h"
@@ -13,6 +13,7 @@
 #include "backend/uring_buffers.h"
 #include "backend/uring_features.h"
 #include "backend/uring_ring.h"
+#include "backend/uring_zerocopy.h"
 #include "core/backend.h"
 #include "core/remote.h"
 
@@ -31,7 +32,9 @@ enum class uring_op : uint8_t {
     poll_out, // multishot: for as long as a carrier waits for room
     connect,
     poll_end, // of the peer's half-close, beside a receive that might miss it (URING_RECEIVE_UNIX)
+    zerocopy, // a send that does not copy: its token names a loan, not a descriptor
     wake,     // the poll of the eventfd: nobody's entry
+    grave,    // the poll of that: likewise
     cancel,   // what a cancel or poll-remove says of itself: nothing
 };
 
@@ -63,7 +66,8 @@ struct uring_entry { // 32 bytes
     uint8_t large;  // large pieces received in a row, up to BULK_AFTER; bulk: small ones
     bool end;       // poll_end is in the kernel
     uint16_t sequence_end;
-    uint32_t unused;
+    bool copies;    // the kernel copied all the same, or took no loan: it is not asked again
+    uint8_t unused[3];
 };
 static_assert(sizeof(uring_entry) == 32, "ring entry");
 
@@ -77,6 +81,7 @@ struct uring_state {
     uring_ring ring;
     uring_buffers buffers;
     fd_table entries;
+    uring_loans loans;
     uring_entry anchor;     // anchor.next: the first on the list
     uring_entry *last;      // the last on it; &anchor: empty
     uint32_t features;      // MIO_URING_... in use
@@ -84,7 +89,9 @@ struct uring_state {
     uint32_t setup;
     uint64_t thread;        // whose ring it is; 0: not enabled yet
     int tomb;               // reads as ended once the kernel has let go of the whole ring; -1: not registered yet
-    bool wake_armed;
+    int grave;              // the tomb of a ring before, which has not returned yet what it was lent; -1: none
+    bool watching;          // the two are polled, as far as they are there
+    bool wake_armed, grave_armed;
     bool skipped;           // the last poll did without an enter
     bool dead;              // given up: nothing is asked of the kernel any more
     struct io_uring_cqe *stash; // completions taken out of a queue that overflowed: worked off before the queue's
@@ -104,6 +111,14 @@ inline uring_state *uring_of(loop *l) { return static_cast<uring_state *>(l->bac
 // A token: class << 56 | sequence << 32 | descriptor.
 inline uint64_t uring_token(uring_op what, uint16_t sequence, int fd) {
     return static_cast<uint64_t>(what) << 56 | static_cast<uint64_t>(sequence) << 32 | static_cast<uint32_t>(fd);
+}
+// Of a send that does not copy: class << 56 | generation << 32 | number of the loan.
+inline uint64_t uring_loan_token(const uring_loans *loans, uint32_t number) {
+    return static_cast<uint64_t>(uring_op::zerocopy) << 56 |
+           static_cast<uint64_t>(loans->all[number].generation) << 32 | number;
+}
+inline uring_loan *token_loan(const uring_loans *loans, uint64_t token) {
+    return uring_loan_of(loans, static_cast<uint32_t>(token), static_cast<uint32_t>(token >> 32) % LOAN_GENERATIONS);
 }
 inline uring_op token_op(uint64_t token) { return static_cast<uring_op>(token >> 56); }
 inline uint16_t token_sequence(uint64_t token) { return static_cast<uint16_t>(token >> 32); }
@@ -142,6 +157,11 @@ inline void uring_bulk_ends(uring_entry *e) {
     e->large = 0;
 }
 
+// Somebody of this stream wishes not to be copied, and the kernel has not shown yet that it copies.
+inline bool uring_lends(const uring_state *u, const uring_entry *e) {
+    return (u->features & MIO_URING_ZEROCOPY) != 0 && !e->copies;
+}
+
 inline int uring_wake_fd(const loop *l) { return l->box->wake_fd; }
 
 // A ring that is not enabled yet, with u->features, and its tomb. (uring.cc)
@@ -176,5 +196,9 @@ inline bool uring_is_drained(const uring_state *u) {
 int uring_settle(loop *l, uring_state *u);
 // The kernel refuses the ring from now on: everything in it ends.
 void uring_give_up(loop *l, uring_state *u);
+// Whether the ring before this one has returned what it was lent, or does so within wait_ms.
+void uring_grave_look(loop *l, uring_state *u, int wait_ms);
+// The poll of a ring that was given up: waits for what it lent, and for nothing else.
+void uring_poll_dead(loop *l, uring_state *u, int64_t timeout_ns);
 
 }

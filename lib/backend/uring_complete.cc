@@ -270,6 +270,59 @@ static void complete_send(loop *l, uring_state *u, const struct io_uring_cqe *cq
     }
 }
 
+// The kernel takes no loan: without privileges it counts what it has locked, and refuses beyond a limit; there are
+// sockets that cannot, and memory that cannot be shared. Another error is the connection's.
+static bool is_refusal_to_lend(int result) {
+    switch (-result) {
+    case ENOMEM:
+    case ENOBUFS:
+    case EOPNOTSUPP:
+    case EINVAL:
+    case EFAULT:
+    case EACCES:
+    case EPERM: return true;
+    default: return false;
+    }
+}
+
+static void zerocopy_result(loop *l, uring_state *u, uring_loan *loan, uring_entry *e, int result) {
+    uring_loan_result(&u->loans, loan, result > 0);
+    const bool cancelled = out_ended(e);
+    if (result == -EAGAIN || result == -EINPROGRESS) {
+        e->bits |= ENTRY_OUT_FULL;
+        out_again(l, u, e, cancelled);
+    } else if (is_refusal_to_lend(result)) {
+        e->copies = true;
+        out_again(l, u, e, cancelled);
+    } else if (result == -EINTR || result == -ECANCELED) {
+        out_again(l, u, e, cancelled);
+    } else {
+        if (result >= 0 && static_cast<uint32_t>(result) < e->sent) e->bits |= ENTRY_OUT_FULL;
+        request_finish(l, &e->owner->out, result, 0, nullptr, 0);
+    }
+}
+
+// Result and notification carry the same token. A result without MORE has no notification: nothing was lent. Of what was
+// not sent the notification says "copied", too.
+static void complete_zerocopy(loop *l, uring_state *u, const struct io_uring_cqe *cqe) {
+    uring_loan *loan = token_loan(&u->loans, cqe->user_data);
+    if (loan == nullptr) return;
+    auto *c = static_cast<channel *>(loan->of->owner);
+    uring_entry *e = c->fd < 0 ? nullptr : uring_entry_at(u, static_cast<uint32_t>(c->fd)); // nullptr: closed meanwhile
+    if ((cqe->flags & IORING_CQE_F_NOTIF) != 0) {
+        if ((loan->due & LOAN_RELEASE) == 0) return;
+        const bool copied = (static_cast<uint32_t>(cqe->res) & IORING_NOTIF_USAGE_ZC_COPIED) != 0;
+        if (copied && loan->moved && e != nullptr && e->owner == c) e->copies = true;
+        uring_loan_released(l, &u->loans, loan);
+        return;
+    }
+    if ((loan->due & LOAN_RESULT) == 0) return;
+    mio_assert(e != nullptr && e->owner == c && e->out == uring_op::zerocopy); // its carrier keeps the descriptor open
+    const bool returned = (loan->due & LOAN_RELEASE) != 0 && (cqe->flags & IORING_CQE_F_MORE) == 0;
+    zerocopy_result(l, u, loan, e, cqe->res);
+    if (returned) uring_loan_released(l, &u->loans, loan);
+}
+
 // Whatever is asked for, a poll also tells of the peer's half-close: that is no room.
 static void complete_poll_out(loop *l, uring_state *u, const struct io_uring_cqe *cqe) {
     uring_entry *e = entry_out(u, cqe->user_data);
@@ -321,8 +374,13 @@ __attribute__((noinline)) static void complete(loop *l, uring_state *u, const st
     case uring_op::poll_out: complete_poll_out(l, u, cqe); return;
     case uring_op::connect: complete_connect(l, u, cqe); return;
     case uring_op::poll_end: complete_poll_end(u, cqe); return;
+    case uring_op::zerocopy: complete_zerocopy(l, u, cqe); return;
     case uring_op::wake:
-        if ((cqe->flags & IORING_CQE_F_MORE) == 0) u->wake_armed = false;
+        if ((cqe->flags & IORING_CQE_F_MORE) == 0) u->watching = u->wake_armed = false;
+        return;
+    case uring_op::grave:
+        if ((cqe->flags & IORING_CQE_F_MORE) == 0) u->watching = u->grave_armed = false;
+        uring_grave_look(l, u, 0);
         return;
     case uring_op::cancel: // of it the target tells
     case uring_op::none:

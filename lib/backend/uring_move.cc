@@ -9,11 +9,16 @@
 // only writing end of a pipe: the tomb, its reading end, reads as ended. Only then is memory that the ring received into
 // anybody else's again. What the ring has told was worked off before; the rest is wanted again in the new ring. (With
 // DEFER_TASKRUN no completion is made without the ring's thread, so that none is lost in between.)
+//
+// What the ring has lent (uring_zerocopy.h) the kernel cannot cancel: the ring lives on, and its tomb is silent, until
+// the peers have acknowledged it. The tomb becomes the grave then, and the next ring, or the poll of a loop that is given
+// up, waits for its word. There is one grave at a time: who wants to move on before it has spoken is told MIO_EBUSY.
 
 #include "backend/uring.h"
 
 #include <mio/error.h>
 
+#include <limits.h>
 #include <poll.h>
 
 namespace mio {
@@ -23,10 +28,13 @@ namespace mio {
 constexpr int BURIAL_MS = 5000;
 constexpr int BURIAL_QUIET_MS = 250;
 
-// false: the kernel has not let go. Nothing may be given back then; it can be asked again. With DEFER_TASKRUN the kernel
-// receives nothing without the ring's thread, so that memory is safe in any case, and waiting is for the files only. But
-// a dead accept that still stands in a listener's queue is woken instead of a living one: then accepts are polled for.
-static bool ring_bury(loop *l, uring_state *u) {
+// refused: the kernel has not let go. Nothing may be given back then; it can be asked again.
+// quiet: neither has it, but with DEFER_TASKRUN it receives nothing without the ring's thread, so that memory is safe
+// (but what was lent), and waiting is for the files only. But a dead accept that still stands in a listener's queue is
+// woken instead of a living one: then accepts are polled for.
+enum class burial { refused, quiet, over };
+
+static burial ring_bury(loop *l, uring_state *u) {
     const sys *calls = l->calls;
     const bool quiet = (u->setup & IORING_SETUP_DEFER_TASKRUN) != 0;
     if (u->ring.fd >= 0) {
@@ -34,18 +42,17 @@ static bool ring_bury(loop *l, uring_state *u) {
         mio_assert(u->thread == 0 || uring_is_drained(u));
         uring_ring_close(&u->ring, false);
     }
-    if (u->tomb < 0) return true; // there was no ring
+    if (u->tomb < 0) return burial::over; // there was no ring
     const int within_ms = quiet ? BURIAL_QUIET_MS : BURIAL_MS;
     const int64_t end_ns = calls->monotonic_ns() + within_ms * INT64_C(1000000);
     for (;;) {
         const int seen = calls->poll_one(u->tomb, POLLIN, within_ms);
-        if (seen > 0) return true;
+        if (seen > 0) return burial::over;
         if (seen == MIO_EINTR && calls->monotonic_ns() < end_ns) continue;
-        if (quiet) {
-            loop_log(l, MIO_LOG_WARNING, "the ring of another thread lives on in a forked process");
-            u->features &= ~MIO_URING_ACCEPT;
-        }
-        return quiet;
+        if (!quiet) return burial::refused;
+        loop_log(l, MIO_LOG_WARNING, "the ring of another thread lives on: in a forked process, or for what it lent");
+        u->features &= ~MIO_URING_ACCEPT;
+        return burial::quiet;
     }
 }
 
@@ -55,6 +62,7 @@ static void entry_uproot(loop *l, uring_state *u, uring_entry *e, bool again) {
     mio_assert(e->out != uring_op::send && e->out != uring_op::answered); // drained
     const bool in = e->in == uring_op::receive || e->in == uring_op::accept;
     const bool out = e->out == uring_op::connect;
+    const bool lent = e->out == uring_op::zerocopy; // its result was lost: nobody knows what was sent
     const bool in_cancelled = (e->bits & (ENTRY_IN_CANCEL | ENTRY_IN_CANCELLED)) != 0;
     const bool out_cancelled = (e->bits & (ENTRY_OUT_CANCEL | ENTRY_OUT_CANCELLED)) != 0;
     if (e->out == uring_op::connect) e->bits |= ENTRY_OUT_FULL; // the socket connects on; a poll tells
@@ -66,6 +74,7 @@ static void entry_uproot(loop *l, uring_state *u, uring_entry *e, bool again) {
     else if (in) request_settle(l, &c->in, MIO_ECANCELED);
     if (out && again && !out_cancelled) uring_want_out(u, e, c->fd);
     else if (out) request_settle(l, &c->out, MIO_ECANCELED);
+    else if (lent) request_settle(l, &c->out, MIO_EIO);
 }
 
 // After the burial: everything that never came back.
@@ -82,7 +91,28 @@ static void ring_uproot(loop *l, uring_state *u, bool again) {
         if ((wanted & ENTRY_OUT_WANTED) != 0) request_settle(l, &e->owner->out, MIO_ECANCELED);
     }
     uring_buffers_close(l, &u->buffers);
-    u->wake_armed = false;
+    u->watching = u->wake_armed = u->grave_armed = false;
+}
+
+void uring_grave_look(loop *l, uring_state *u, int wait_ms) {
+    if (u->grave < 0 || l->calls->poll_one(u->grave, POLLIN, wait_ms) <= 0) return;
+    l->calls->close(u->grave);
+    u->grave = -1;
+    uring_loans_return(l, &u->loans, true);
+}
+
+// The loans of the ring that was buried. false: it has lent something, and so has the one before it.
+static bool ring_loans_end(loop *l, uring_state *u, burial how) {
+    uring_grave_look(l, u, 0);
+    if (how == burial::over || !uring_loans_held(&u->loans, false)) {
+        uring_loans_return(l, &u->loans, false);
+        return true;
+    }
+    if (u->grave >= 0) return false;
+    u->grave = u->tomb;
+    u->tomb = -1;
+    uring_loans_bury(&u->loans);
+    return true;
 }
 
 static int ring_enable(loop *l, uring_state *u) {
@@ -104,8 +134,11 @@ int uring_settle(loop *l, uring_state *u) {
     if (first && u->ring.fd >= 0 && (u->ring.setup & IORING_SETUP_SQPOLL) == 0) return ring_enable(l, u);
     // A ring with a thread of the kernel's was made for a trial only: that thread has the memory, the descriptors and
     // the rights of the process that made it, and since then it may have forked, or given rights away.
-    if (!first && !ring_bury(l, u)) return MIO_EBUSY;
-    if (!first) ring_uproot(l, u, true);
+    if (!first) {
+        const burial how = ring_bury(l, u);
+        if (how == burial::refused || !ring_loans_end(l, u, how)) return MIO_EBUSY;
+        ring_uproot(l, u, true);
+    }
     uring_ring_close(&u->ring, false);
     if (u->tomb >= 0) l->calls->close(u->tomb);
     u->tomb = -1;
@@ -115,10 +148,21 @@ int uring_settle(loop *l, uring_state *u) {
 }
 
 void uring_give_up(loop *l, uring_state *u) {
-    if (!ring_bury(l, u)) return;
+    const burial how = ring_bury(l, u);
+    if (how == burial::refused || !ring_loans_end(l, u, how)) return;
     ring_uproot(l, u, false);
     u->dead = true;
     u->thread = 0; // nobody's
+}
+
+void uring_poll_dead(loop *l, uring_state *u, int64_t timeout_ns) {
+    uring_loans_report(l, &u->loans);
+    int wait_ms = 0;
+    if (l->done_head == l->done_tail && queue_empty(l->settled)) {
+        const int64_t rounded_ms = timeout_ns / 1000000 + (timeout_ns % 1000000 != 0 ? 1 : 0);
+        wait_ms = timeout_ns < 0 ? -1 : rounded_ms < INT_MAX ? static_cast<int>(rounded_ms) : INT_MAX;
+    }
+    uring_grave_look(l, u, wait_ms);
 }
 
 }

@@ -25,10 +25,17 @@ namespace mio {
 constexpr unsigned SPACE_FOR_ONE = 8;       // two cancels and an operation both ways, and the poll of the end
 constexpr uint32_t ROOM_FOR_ONE = 2 * PERFORM_ACCEPTS; // records that one entry may finish while it is built
 constexpr size_t SEND_MAX = 1 << 30;        // a count that fits everywhere
+constexpr size_t LEND_MAX = 1 << 20;        // locked memory is counted by what a send asks for, not by what it took
 
 static void prepare_poll(uring_state *u, int fd, unsigned events, uint64_t token) {
     struct io_uring_sqe *sqe = uring_ring_sqe(&u->ring);
     io_uring_prep_poll_multishot(sqe, fd, events);
+    sqe->user_data = token;
+}
+
+static void prepare_poll_once(uring_state *u, int fd, unsigned events, uint64_t token) {
+    struct io_uring_sqe *sqe = uring_ring_sqe(&u->ring);
+    io_uring_prep_poll_add(sqe, fd, events);
     sqe->user_data = token;
 }
 
@@ -63,9 +70,7 @@ static void in_poll_end(uring_state *u, uring_entry *e, int fd) {
     e->bits &= static_cast<uint16_t>(~ENTRY_END_WANTED);
     if (e->end || e->in != uring_op::receive) return;
     e->end = true;
-    struct io_uring_sqe *sqe = uring_ring_sqe(&u->ring);
-    io_uring_prep_poll_add(sqe, fd, POLLRDHUP);
-    sqe->user_data = uring_token(uring_op::poll_end, ++e->sequence_end, fd);
+    prepare_poll_once(u, fd, POLLRDHUP, uring_token(uring_op::poll_end, ++e->sequence_end, fd));
 }
 
 static void in_receive(uring_state *u, uring_entry *e, int fd) {
@@ -148,6 +153,11 @@ static void out_poll(uring_state *u, uring_entry *e, int fd) {
     prepare_poll(u, fd, POLLOUT, out_token(e, uring_op::poll_out, fd));
 }
 
+// What is sent next takes an entry, not a call, and the poll for room must have ended before.
+static inline bool out_needs_entry(const uring_state *u, const uring_entry *e) {
+    return __builtin_expect(e->owner->out.op == op_code::send_zerocopy, 0) && uring_lends(u, e);
+}
+
 // Nobody waits for room any more: on some sockets the poll would tell of it for ever.
 static void out_rests(uring_state *u, uring_entry *e, int fd) {
     e->bits &= static_cast<uint16_t>(~ENTRY_OUT_WANTED);
@@ -158,6 +168,11 @@ static void out_rests(uring_state *u, uring_entry *e, int fd) {
 
 void uring_try_out(loop *l, uring_state *u, uring_entry *e) {
     channel *c = e->owner;
+    if (out_needs_entry(u, e)) {
+        if (e->out == uring_op::poll_out) e->bits |= ENTRY_OUT_LEAVES;
+        uring_list(u, e, static_cast<uint32_t>(c->fd));
+        return;
+    }
     size_t none = 0;
     if (!perform(l, &c->out, false, &none)) e->bits |= ENTRY_OUT_FULL;
     if (c->out.state != request_state::started) out_rests(u, e, c->fd);
@@ -187,13 +202,13 @@ static inline void out_send_one(uring_state *u, uring_entry *e, int fd, const ch
     out_send_entered(u, e, fd, sqe, n);
 }
 
-// As many of n pieces as are SEND_MAX bytes; *bytes: how many those are.
-static unsigned pieces_limit(struct iovec *pieces, unsigned n, size_t *bytes) {
+// As many of n pieces as are `most` bytes; *bytes: how many those are.
+static unsigned pieces_limit(struct iovec *pieces, unsigned n, size_t most, size_t *bytes) {
     size_t total = 0;
     for (unsigned i = 0; i < n; i++) {
-        if (pieces[i].iov_len >= SEND_MAX - total) {
-            pieces[i].iov_len = SEND_MAX - total;
-            *bytes = SEND_MAX;
+        if (pieces[i].iov_len >= most - total) {
+            pieces[i].iov_len = most - total;
+            *bytes = most;
             return i + 1;
         }
         total += pieces[i].iov_len;
@@ -202,13 +217,28 @@ static unsigned pieces_limit(struct iovec *pieces, unsigned n, size_t *bytes) {
     return n;
 }
 
+static bool out_has_message(const uring_state *u) {
+    return u->messages_used != URING_MESSAGES && u->vectors_used + PERFORM_VECTORS <= URING_VECTORS;
+}
+
+// Of the n vectors behind those that are used.
+static struct msghdr *out_message(uring_state *u, unsigned n) {
+    struct msghdr *message = &u->messages[u->messages_used++];
+    *message = {};
+    message->msg_iov = &u->vectors[u->vectors_used];
+    message->msg_iovlen = n;
+    u->vectors_used += n;
+    return message;
+}
+
 __attribute__((noinline)) static void out_send_many(loop *l, uring_state *u, uring_entry *e, int fd) {
-    if (u->messages_used == URING_MESSAGES || u->vectors_used + PERFORM_VECTORS > URING_VECTORS) {
+    if (!out_has_message(u)) {
         out_send_now(l, u, e, fd);
         return;
     }
     struct iovec *pieces = &u->vectors[u->vectors_used];
-    unsigned n = lane_gather(&e->owner->writes, pieces, PERFORM_VECTORS);
+    const uint16_t apart = uring_lends(u, e) ? REQUEST_ZEROCOPY : static_cast<uint16_t>(0);
+    unsigned n = lane_gather(&e->owner->writes, pieces, PERFORM_VECTORS, apart);
     if (n == 0) { // nothing but empty buffers
         request_settle(l, &e->owner->out, 0);
         return;
@@ -218,18 +248,13 @@ __attribute__((noinline)) static void out_send_many(loop *l, uring_state *u, uri
         return;
     }
     size_t bytes;
-    n = pieces_limit(pieces, n, &bytes);
-    u->vectors_used += n;
-    struct msghdr *message = &u->messages[u->messages_used++];
-    *message = {};
-    message->msg_iov = pieces;
-    message->msg_iovlen = n;
+    n = pieces_limit(pieces, n, SEND_MAX, &bytes);
     struct io_uring_sqe *sqe = uring_ring_sqe(&u->ring);
-    io_uring_prep_sendmsg(sqe, fd, message, SEND_FLAGS);
+    io_uring_prep_sendmsg(sqe, fd, out_message(u, n), SEND_FLAGS);
     out_send_entered(u, e, fd, sqe, bytes);
 }
 
-static inline void out_send(loop *l, uring_state *u, uring_entry *e, int fd) {
+__attribute__((always_inline)) static inline void out_send(loop *l, uring_state *u, uring_entry *e, int fd) {
     if ((u->features & MIO_URING_SEND) == 0) {
         out_send_now(l, u, e, fd);
         return;
@@ -244,6 +269,36 @@ static inline void out_send(loop *l, uring_state *u, uring_entry *e, int fd) {
     }
     const size_t moved = static_cast<size_t>(req->moved);
     out_send_one(u, e, fd, req->bufs[0].base + moved, req->bufs[0].len - moved);
+}
+
+// Where it is not the usual thing to do.
+__attribute__((noinline)) static void out_send_any(loop *l, uring_state *u, uring_entry *e, int fd) {
+    out_send(l, u, e, fd);
+}
+
+// The write that wishes not to be copied, if it is its turn. Its result is told, short or not: no MSG_WAITALL.
+static void out_send_zerocopy(loop *l, uring_state *u, uring_entry *e, int fd) {
+    lane_request *req = uring_lends(u, e) ? lane_zerocopy(&e->owner->writes) : nullptr;
+    if (req != nullptr && !out_has_message(u)) { // the next enter takes it
+        uring_want_out(u, e, fd);
+        return;
+    }
+    uint32_t number;
+    if (req == nullptr || !uring_loan_take(l, &u->loans, req, &number)) {
+        out_send_any(l, u, e, fd);
+        return;
+    }
+    constexpr int flags = MSG_DONTWAIT | MSG_NOSIGNAL;
+    struct iovec *pieces = &u->vectors[u->vectors_used];
+    size_t bytes;
+    const unsigned n = pieces_limit(pieces, write_gather(req, pieces, PERFORM_VECTORS), LEND_MAX, &bytes);
+    struct io_uring_sqe *sqe = uring_ring_sqe(&u->ring);
+    if (n == 1) io_uring_prep_send_zc(sqe, fd, pieces->iov_base, pieces->iov_len, flags, 0);
+    else io_uring_prep_sendmsg_zc(sqe, fd, out_message(u, n), flags);
+    sqe->ioprio |= IORING_SEND_ZC_REPORT_USAGE;
+    sqe->user_data = uring_loan_token(&u->loans, number);
+    e->out = uring_op::zerocopy;
+    e->sent = static_cast<uint32_t>(bytes);
 }
 
 static void out_connect(loop *l, uring_state *u, uring_entry *e, int fd) {
@@ -265,11 +320,12 @@ static void build_out(loop *l, uring_state *u, uring_entry *e, int fd) {
     if ((e->bits & ENTRY_OUT_FULL) != 0) {
         if (e->out == uring_op::none) out_poll(u, e, fd); // else it is armed, or when it has ended the entry comes here again
     } else if (e->out == uring_op::poll_out) {
-        uring_try_out(l, u, e);
+        if (!out_needs_entry(u, e)) uring_try_out(l, u, e); // else it was asked to end
     } else {
         e->bits &= static_cast<uint16_t>(~ENTRY_OUT_WANTED);
         if (e->owner->out.op == op_code::connect) out_connect(l, u, e, fd);
-        else out_send(l, u, e, fd);
+        else if (e->owner->out.op == op_code::send_zerocopy) out_send_zerocopy(l, u, e, fd);
+        else out_send_any(l, u, e, fd);
     }
 }
 
@@ -312,11 +368,10 @@ static inline uring_entry *list_pop(uring_state *u, uint32_t *fd) {
     return e;
 }
 
-static void build_wake(loop *l, uring_state *u) {
-    struct io_uring_sqe *sqe = uring_ring_sqe(&u->ring);
-    io_uring_prep_poll_multishot(sqe, uring_wake_fd(l), POLLIN);
-    sqe->user_data = uring_token(uring_op::wake, 0, 0);
-    u->wake_armed = true;
+__attribute__((noinline)) static void build_watch(loop *l, uring_state *u) {
+    if (!u->wake_armed) prepare_poll(u, uring_wake_fd(l), POLLIN, uring_token(uring_op::wake, 0, 0));
+    if (!u->grave_armed && u->grave >= 0) prepare_poll_once(u, u->grave, POLLIN, uring_token(uring_op::grave, 0, 0));
+    u->watching = u->wake_armed = u->grave_armed = true;
 }
 
 // More than one thing to do, or something that is not usual.
@@ -332,7 +387,7 @@ constexpr uint16_t ENTRY_ASKS = ENTRY_IN_WANTED | ENTRY_OUT_WANTED | ENTRY_IN_CA
                                 ENTRY_IN_LEAVES | ENTRY_OUT_LEAVES | ENTRY_OUT_FULL | ENTRY_END_WANTED;
 
 void uring_build(loop *l, uring_state *u) {
-    if (__builtin_expect(!u->wake_armed, 0) && uring_ring_space(&u->ring) != 0) build_wake(l, u);
+    if (__builtin_expect(!u->watching, 0) && uring_ring_space(&u->ring) >= 2) build_watch(l, u);
     const uring_entry *end = u->last; // as it stands
     while (!uring_list_empty(u)) {
         if (uring_ring_space(&u->ring) < SPACE_FOR_ONE || done_room(l) < u->sends + ROOM_FOR_ONE) break;
@@ -382,11 +437,18 @@ void uring_unbuild(uring_state *u) {
         const struct io_uring_sqe *sqe = uring_ring_sqe_at(r, at);
         const uint64_t token = sqe->user_data;
         if (token_op(token) == uring_op::wake) {
-            u->wake_armed = false;
+            u->watching = u->wake_armed = false;
+        } else if (token_op(token) == uring_op::grave) {
+            u->watching = u->grave_armed = false;
         } else if (token_op(token) == uring_op::cancel && is_orphan(u, sqe->addr)) {
             *uring_ring_sqe_at(r, kept++) = *sqe;
         } else if (token_op(token) == uring_op::cancel) {
             unbuild_cancel(u, sqe->addr);
+        } else if (token_op(token) == uring_op::zerocopy) {
+            uring_entry *e = uring_entry_at(u, static_cast<uint32_t>(sqe->fd));
+            uring_loan_undo(&u->loans, static_cast<uint32_t>(token));
+            e->out = uring_op::none;
+            uring_want_out(u, e, sqe->fd);
         } else {
             uring_entry *e = uring_entry_at(u, token_fd(token));
             if (token_op(token) == uring_op::poll_end) {

@@ -1,9 +1,9 @@
 // The seam. A backend is a constant table; it knows requests (carriers) and descriptors, and runs no user code, owns
 // no timers, no loop, no handles. The operation is data: each backend has one switch over op_code without default.
 //
-// A backend may call back only: request_finish and request_settle (core/request.cc), and the pool (core/pool.h) for
-// where to put received bytes. It reads a carrier's arguments by channel_of and core/lane.h, and the connect target
-// by channel_connect_target.
+// A backend may call back only: request_finish and request_settle (core/loop.h), beside them request_hold and
+// request_released for sends without a copy, and the pool (core/pool.h) for where to put received bytes. It reads a
+// carrier's arguments by channel_of and core/lane.h, and the connect target by channel_connect_target.
 //
 // Who calls: core only, on the loop's thread but for wake.
 #pragma once
@@ -23,7 +23,8 @@ struct backend {
 
     // Makes ready to be asked. loop->box (core/remote.h) is open. Returns 0, or an error and nothing is left behind.
     int (*open)(loop *l);
-    // No carrier is STARTED. Frees everything. In a fork's child only memory: what the kernel has is the parent's too.
+    // No carrier is STARTED, no write is held. Frees everything. In a fork's child only memory, and carriers may be
+    // STARTED and writes held: what the kernel has is the parent's.
     void (*close)(loop *l, bool in_child);
 
     // A carrier became STARTED (by core, just before). Cannot fail: a failure is a result. May finish at once. Must
@@ -32,7 +33,7 @@ struct backend {
 
     // Asks a STARTED carrier to end early. It ends by exactly one finish without MORE (now or in a later poll):
     // -ECANCELED, or its own result when that was faster; records already reported stay valid and come first. May be
-    // called again while the end is outstanding. Must not block.
+    // called again while the end is outstanding. Must not block. Memory that a send lent to the kernel stays lent.
     void (*cancel)(loop *l, request *carrier);
 
     // Reports what has completed, waiting at most timeout_ns (< 0: for ever) when there is nothing. Must not wait
@@ -41,7 +42,7 @@ struct backend {
     int (*poll)(loop *l, int64_t timeout_ns);
 
     // Before the channel's descriptor is closed or given away: no carrier is STARTED; nothing is reported for it any
-    // more. Legal for a channel the backend has never seen.
+    // more, but that writes it held are released. Legal for a channel the backend has never seen.
     void (*forget)(loop *l, channel *c);
 
     // The loop may be asleep in poll: it returns soon. [any thread] [signal-safe]

@@ -66,10 +66,11 @@ static void dump_request(const loop *l, const lane_request *req, mio_dump_cb cb,
     static const char *const states[] = {"free", "waiting", "started", "done"};
     char line[256];
     const uint32_t age_ms = static_cast<uint32_t>(l->now_ns >> 20) - req->since_ms;
-    snprintf(line, sizeof line, "request %lld: %s on %s #%u, %s, %lld of %lld bytes, for %.3f s",
+    snprintf(line, sizeof line, "request %lld: %s on %s #%u, %s%s, %lld of %lld bytes, for %.3f s",
              static_cast<long long>(request_id(req)), op_table[static_cast<unsigned>(req->op)].name,
              kind_name(req->owner->kind), slab_index(req->owner), states[static_cast<unsigned>(req->state)],
-             static_cast<long long>(req->moved), static_cast<long long>(req->total),
+             req->held != 0 ? ", held by the kernel" : "", static_cast<long long>(req->moved),
+             static_cast<long long>(req->total),
              static_cast<double>(age_ms) * 1048576.0 / 1e9);
     cb(line, arg);
 }

@@ -13,6 +13,9 @@ void stream_write_done(loop *l, channel *c, const completion *done);
 void tcp_connect_done(loop *l, channel *c, const completion *done);
 void listener_accept_done(loop *l, channel *c, const completion *done);
 
+// A write whose memory the kernel had (request_hold): once less.
+void stream_write_released(loop *l, lane_request *req);
+
 // A lane request is to end early with `with` (MIO_ECANCELED, MIO_ETIMEDOUT): it is WAITING in its lane or carried.
 void stream_request_cancel(loop *l, lane_request *req, int32_t with);
 // The same for the continuous request of a handle, by id: 0, or MIO_EALREADY when its last call is queued.

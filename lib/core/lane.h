@@ -5,30 +5,41 @@
 
 #include "core/handle.h"
 
+#include <mio/stream.h>
 #include <sys/uio.h>
 
 namespace mio {
 
+// Fills at most max entries with the unsent bytes of one write. Returns the number of entries.
+inline unsigned write_gather(const lane_request *req, struct iovec *iov, unsigned max) {
+    unsigned n = 0;
+    size_t skip = static_cast<size_t>(req->moved);
+    for (unsigned i = 0; i < req->bufs_used && n != max; i++) {
+        const mio_buf_t &buf = req->bufs[i];
+        if (skip >= buf.len) {
+            skip -= buf.len;
+            continue;
+        }
+        iov[n].iov_base = buf.base + skip;
+        iov[n].iov_len = buf.len - skip;
+        n++;
+        skip = 0;
+    }
+    return n;
+}
+
 // Fills at most max entries with the unsent bytes of the lane, up to the first request that is not a write (a
-// shutdown or detach waits its turn). Returns the number of entries; 0: nothing to send.
-inline unsigned lane_gather(const lane *writes, struct iovec *iov, unsigned max) {
+// shutdown or detach waits its turn), or that is abandoned but still counted until its carrier has ended. Returns the
+// number of entries; 0: nothing to send.
+// apart: REQUEST_ZEROCOPY, for a backend that can: those are left to a send of their own, unless one is the first.
+inline unsigned lane_gather(const lane *writes, struct iovec *iov, unsigned max, uint16_t apart = 0) {
     unsigned n = 0;
     const lane_request *req = lane_head(writes);
     while (req != nullptr && req->op == op_code::write) {
         if (req->state != request_state::done) {
-            size_t skip = static_cast<size_t>(req->moved);
-            for (unsigned i = 0; i < req->bufs_used; i++) {
-                const mio_buf_t &buf = req->bufs[i];
-                if (skip >= buf.len) {
-                    skip -= buf.len;
-                    continue;
-                }
-                if (n == max) return n;
-                iov[n].iov_base = buf.base + skip;
-                iov[n].iov_len = buf.len - skip;
-                n++;
-                skip = 0;
-            }
+            if ((req->flags & REQUEST_ABANDONED) != 0 || (n != 0 && (req->flags & apart) != 0)) return n;
+            n += write_gather(req, iov + n, max - n);
+            if (n == max) return n;
         } else if (req->moved != 0 && req->moved != req->total) {
             return n; // ended in its middle: nothing may be sent behind the gap
         }
@@ -36,6 +47,18 @@ inline unsigned lane_gather(const lane *writes, struct iovec *iov, unsigned max)
         req = lane_next(req);
     }
     return n;
+}
+
+// The write whose unsent bytes may be sent without a copy, by a send that has nothing else: the first one with bytes to
+// send, if it wishes so and has enough left. nullptr: a copy is as good.
+inline lane_request *lane_zerocopy(const lane *writes) {
+    lane_request *req = lane_head(writes);
+    while (req != nullptr && req->state == request_state::done) {
+        const bool gap = req->moved != 0 && req->moved != req->total;
+        req = gap || req == writes->tail ? nullptr : lane_next(req);
+    }
+    if (req == nullptr || (req->flags & (REQUEST_ZEROCOPY | REQUEST_ABANDONED)) != REQUEST_ZEROCOPY) return nullptr;
+    return req->total - req->moved >= MIO_ZEROCOPY_MIN && req->held != UINT8_MAX ? req : nullptr;
 }
 
 // Where the first read that wants bytes wants them: its own buffer. false: no such read, or it is a read_until, whose

@@ -166,6 +166,28 @@ inline void request_settle(loop *l, request *carrier, int32_t result) {
     queue_push(&l->settled, carrier);
 }
 
+// A send that does not copy lends the memory of one write to the kernel, for longer than the send takes: until the peer
+// has acknowledged it, minutes when the peer is dead. request_hold, before the kernel can have it, says so; for each of
+// them there is one request_released, whatever became of the send, the carrier and the stream. In between the request
+// and its buffers stay where they are: a write that has ended is not told of, one that was abandoned is not freed (io
+// takes it off the lane), and its handle does not end. The descriptor is closed without waiting.
+inline void request_hold(lane_request *req) {
+    mio_assert(req->op == op_code::write && req->held != UINT8_MAX);
+    req->held++;
+}
+// The kernel did not take it after all; nothing of the user's ran since request_hold.
+inline void request_unhold(lane_request *req) {
+    mio_assert(req->held != 0);
+    req->held--;
+}
+// A record like a result; there is room, and MORE says that no carrier ends.
+inline void request_released(loop *l, lane_request *req) {
+    mio_assert(req->held != 0);
+    mio_assert_slow(done_room(l) != 0);
+    completion *record = &l->done[l->done_tail++ & (l->done_capacity - 1)];
+    *record = completion{req, nullptr, 0, FINISH_MORE | FINISH_RELEASED, 0};
+}
+
 // The hot half of the pool (contract: core/pool.h): one pair per message received.
 inline bool pool_reserve(loop *l, char **at, size_t *room) {
     const struct pool *p = &l->pool;
@@ -279,7 +301,7 @@ inline void request_init(lane_request *req, handle *owner, op_code op, unsigned 
     req->size_class = size_class;
     req->bufs_used = static_cast<uint8_t>(n);
     req->delimiter_len = 0;
-    req->unused = 0;
+    req->held = 0;
     req->deadline.state = timer_state::idle; // its links are set when it is armed
     req->deadline.owner = REQUEST_TIMER_OWNER;
 }

@@ -31,6 +31,7 @@ enum class op_code : uint8_t {
     send,    // stream, one shot: as much of the lane as one call takes
     accept,  // listener, continuous: result is a descriptor
     connect, // stream, one shot, in the out direction
+    send_zerocopy, // as send; some of the lane wishes not to be copied (lane_zerocopy)
     // lane requests: what a user asked; no backend sees these
     write,
     shutdown,
@@ -53,6 +54,7 @@ inline constexpr op_row op_table[] = {
     {"send", false, false, true},
     {"accept", true, true, false},
     {"connect", false, false, true},
+    {"send", false, false, true},
     {"write", false, false, true},
     {"shutdown", false, false, true},
     {"detach", false, true, true},
@@ -62,11 +64,14 @@ inline constexpr op_row op_table[] = {
     {"read_until", false, false, false},
 };
 
+inline bool op_is_send(op_code op) { return op == op_code::send || op == op_code::send_zerocopy; }
+
 enum class request_state : uint8_t { free, waiting, started, done };
 
 // request.flags
 constexpr uint16_t REQUEST_CANCEL = 1;    // an early end was asked for; result holds with what
 constexpr uint16_t REQUEST_ABANDONED = 2; // nobody is to be called
+constexpr uint16_t REQUEST_ZEROCOPY = 4;  // a write that wishes not to be copied
 
 struct request { // 16 bytes
     request *next; // dirty list, settled list, lane: the state says which
@@ -92,7 +97,7 @@ struct lane_request : user_request {
     uint8_t size_class;   // request_class
     uint8_t bufs_used;    // entries of bufs
     uint8_t delimiter_len;
-    uint8_t unused;
+    uint8_t held;         // a write: how often the kernel has its memory, beyond the carrier's result (request_hold)
     char delimiter[8];
     timer_node deadline;
     mio_buf_t bufs[1];
@@ -142,7 +147,8 @@ struct completion { // 32 bytes
 };
 static_assert(sizeof(completion) == 32 && sizeof(mio_buf_t) == 32, "record sizes");
 
-constexpr uint32_t FINISH_MORE = 1; // the carrier stays STARTED; another record will come
+constexpr uint32_t FINISH_MORE = 1;     // the carrier stays STARTED; another record will come
+constexpr uint32_t FINISH_RELEASED = 2; // no carrier's: the kernel has let go of the memory of this lane request
 
 // Ids: bit 63 and bit 31 are 0, so that an id is positive also when truncated to int.
 //   62..32 generation >> 1 | 30 generation & 1 | 29..26 class | 25..0 index + 1

@@ -102,11 +102,14 @@ static int turn_poll(loop *l, int64_t limit_ns) {
 static inline void completion_dispatch(loop *l, const completion *done) {
     switch (done->req->op) {
     case op_code::receive: stream_read_done(l, channel_of_in(done->req), done); return;
-    case op_code::send: stream_write_done(l, channel_of_out(done->req), done); return;
+    case op_code::send:
+    case op_code::send_zerocopy: stream_write_done(l, channel_of_out(done->req), done); return;
     case op_code::accept: listener_accept_done(l, channel_of_in(done->req), done); return;
     case op_code::connect: tcp_connect_done(l, channel_of_out(done->req), done); return;
+    case op_code::write: // the one lane request that a backend names: FINISH_RELEASED
+        stream_write_released(l, static_cast<lane_request *>(done->req));
+        return;
     case op_code::none:
-    case op_code::write:
     case op_code::shutdown:
     case op_code::detach:
     case op_code::connected:

@@ -34,10 +34,12 @@ constexpr uint32_t STREAM_MARKED = 1u << 17;      // somebody wants to be told o
 constexpr uint32_t STREAM_CANCEL_IN = 1u << 18;   // some request of the lane is to end when its carrier does
 constexpr uint32_t STREAM_CANCEL_OUT = 1u << 19;
 constexpr uint32_t STREAM_LOST = 1u << 20;        // bytes were lost for want of memory: MIO_ENOMEM is its end
+constexpr uint32_t STREAM_ZEROCOPY = 1u << 21;    // some write of the lane wished not to be copied
 
 // A write side on which nothing but writes happens.
 constexpr uint32_t STREAM_WRITE_SPECIAL = STREAM_AUTOPAUSED | STREAM_CONNECTING | STREAM_BROKEN | STREAM_FINISHING |
-                                          STREAM_DETACHING | STREAM_TIMED | STREAM_MARKED | STREAM_CANCEL_OUT;
+                                          STREAM_DETACHING | STREAM_TIMED | STREAM_MARKED | STREAM_CANCEL_OUT |
+                                          STREAM_ZEROCOPY;
 
 // A continuous read that takes data at once: these bits read exactly STREAM_READING.
 constexpr uint32_t STREAM_READ_MASK = STREAM_READING | STREAM_PAUSED | STREAM_AUTOPAUSED | STREAM_STOPPING;
@@ -101,6 +103,13 @@ void stream_starved_leave(loop *l, stream *s);
 
 // The write queue grew or shrank: autopause, and the telling of watermarks.
 void stream_marks(loop *l, stream *s);
+
+// Everything of the write lane that can be told now, and what follows from it. (stream_write.cc)
+void stream_writes_run(loop *l, stream *s);
+// Bytes of it were sent, its end is known, but the kernel still has its memory: it waits, nobody else does.
+inline bool write_is_held(const lane_request *req) { return req->held != 0 && req->state == request_state::done; }
+// Nobody is to be told: its buffers go home, and its slot is free, when the kernel lets go. (stream_zerocopy.cc)
+void write_leave_held(loop *l, lane_request *req);
 
 // Pushback: behind everything (false: no memory, nothing taken).
 bool stream_unread_append(loop *l, stream *s, mio_buf_t *buf);

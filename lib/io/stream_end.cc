@@ -33,7 +33,7 @@ void stream_finish_done(loop *l, stream *s) {
 }
 
 static void stream_finish_step(loop *l, stream *s) {
-    if ((s->bits & STREAM_CONNECTING) != 0 || !lane_empty(&s->writes)) return;
+    if ((s->bits & STREAM_CONNECTING) != 0 || lane_first_live(&s->writes) != nullptr) return;
     if (s->fd < 0 || (s->bits & STREAM_BROKEN) != 0) {
         stream_finish_done(l, s);
         return;
@@ -182,7 +182,8 @@ int mio_stream_finish(mio_stream_t *public_stream, int64_t within_ns, mio_close_
     lane_cancel_all(l, s, &s->reads, MIO_ECANCELED);
     stream_update_read(s);
     if (within_ns != MIO_FOREVER) timer_arm_after(l, &s->timer, within_ns);
-    stream_update_write(s);
+    if (lane_first_live(&s->writes) == nullptr) carrier_poke(l, &s->out, op_code::send); // shuts down
+    else stream_update_write(s);
     return 0;
 }
 

@@ -7,6 +7,9 @@
 // that ends with some but not all of its bytes sent leaves a gap nobody could see: the write side is broken, what is
 // queued behind it ends with MIO_ECANCELED, what comes later is MIO_EPIPE. So does any error of the kernel's.
 //
+// A write whose memory the kernel still has (stream_zerocopy.cc) is DONE, but its callback waits for its release, and so
+// do those behind it; their bytes do not, nor does a FIN.
+//
 // Invariants: at most one send per stream is in the kernel; queued_bytes is the unsent bytes of live writes.
 
 #include "io/stream.h"
@@ -24,12 +27,17 @@ void stream_update_write(stream *s) {
     loop *l = s->on;
     if ((s->bits & STREAM_CONNECTING) != 0) return;
     const lane_request *head = lane_head(&s->writes);
-    if (head == nullptr) {
-        if ((s->bits & STREAM_FINISHING) != 0) carrier_poke(l, &s->out, op_code::send);
-        return;
+    if (head == nullptr) return;
+    if (__builtin_expect(write_is_held(head), 0)) {
+        head = lane_first_live(&s->writes);
+        if (head == nullptr || head->op == op_code::detach) {
+            carrier_cancel(l, &s->out, MIO_ECANCELED); // there is nothing to send any more
+            return;
+        }
     }
     if (head->op == op_code::write && head->state != request_state::done) {
-        if (s->out.state == request_state::free) carrier_start(l, &s->out, op_code::send);
+        if (s->out.state == request_state::free)
+            carrier_start(l, &s->out, (s->bits & STREAM_ZEROCOPY) == 0 ? op_code::send : op_code::send_zerocopy);
     } else if (head->op != op_code::detach || head->state == request_state::done || stream_detach_ready(s)) {
         carrier_poke(l, &s->out, op_code::send);
     }
@@ -192,7 +200,7 @@ static bool writes_deliver(loop *l, stream *s) {
             stream_detach_deliver(l, s, head);
             return true;
         }
-        if (head->state != request_state::done) return true;
+        if (head->state != request_state::done || head->held != 0) return true;
         lane_pop(&s->writes);
         const bool was_last = head == last;
         if (!write_deliver(l, s, head)) return false;
@@ -215,8 +223,13 @@ __attribute__((noinline)) static void write_done_any(loop *l, stream *s, int64_t
         writes_failed(s, static_cast<int32_t>(result));
     }
     if ((s->bits & (STREAM_CANCEL_OUT | STREAM_BROKEN)) != 0) writes_end_early(s);
+    stream_writes_run(l, s);
+}
+
+void stream_writes_run(loop *l, stream *s) {
     writes_control(l, s);
     bool survived = writes_deliver(l, s);
+    if (survived && lane_empty(&s->writes)) s->bits &= ~STREAM_ZEROCOPY;
     if (survived && (s->bits & (STREAM_MARKED | STREAM_AUTOPAUSED)) != 0) {
         stream_marks(l, s);
         if ((s->bits & STREAM_MARKED) != 0) survived = marks_tell(l, s);
@@ -290,7 +303,8 @@ void stream_request_abandon(loop *l, lane_request *req) {
             else req->state = request_state::done;
         }
     }
-    // In no case is its memory touched again.
+    // In no case is its memory touched again, unless it was lent: then it goes home with the request.
+    if (req->held != 0) return;
     for (unsigned i = 0; i < req->bufs_used; i++) buf_release(&req->bufs[i]);
 }
 
@@ -304,13 +318,17 @@ void stream_drop_writes(loop *l, stream *s) {
             lane_push(&kept, req);
             continue;
         }
+        if (req->held != 0) {
+            write_leave_held(l, req);
+            continue;
+        }
         for (unsigned i = 0; i < req->bufs_used; i++) buf_release(&req->bufs[i]);
         if (req->op == op_code::detach) stream_detach_dropped(req);
         request_free(l, req);
     }
     s->writes = kept;
     s->queued_bytes = 0;
-    s->bits &= ~(STREAM_CANCEL_OUT | STREAM_MARKED);
+    s->bits &= ~(STREAM_CANCEL_OUT | STREAM_MARKED | STREAM_ZEROCOPY);
 }
 
 }

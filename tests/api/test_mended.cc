@@ -362,3 +362,51 @@ TEST(two_ends_that_finish_against_each_other_both_close) {
     for (int i = 0; i < 500 && closed.calls < 2; i++) run_for(loop, 10 * MIO_MILLISECOND);
     assert_is(closed.calls, 2);
 }
+
+// --- writing --------------------------------------------------------------------------------------------------------
+
+struct crowd {
+    mio_loop_t *loop;
+    mio_req_t first;    // abandoned when the first bytes arrive: then there is room for it
+    unsigned of_first;
+    char rest[128];
+};
+
+static void crowd_read(mio_stream_t *, int64_t n, mio_buf_t *buf, void *arg) {
+    crowd *c = static_cast<crowd *>(arg);
+    if (n < 0) return;
+    if (c->first != 0) ck_assert_int_ne(mio_req_abandon(c->loop, c->first), MIO_EINVAL);
+    c->first = 0;
+    size_t len = strlen(c->rest);
+    for (int64_t i = 0; i < n; i++) {
+        if (buf->base[i] == 'X') c->of_first++;
+        else if (buf->base[i] != '.' && len < sizeof c->rest - 1) c->rest[len++] = buf->base[i];
+    }
+}
+
+TEST(an_abandoned_write_is_not_credited_with_the_bytes_behind_it) {
+    static const char behind[] = "abcdefghijklmnopqrstuvwxyz0123456789";
+    static char dots[65536];
+    memset(dots, '.', sizeof dots);
+    for (int round = 0; round < 20; round++) {
+        mio_loop_t *loop = loop_open();
+        pair streams = connect_narrow_pair(loop);
+        while (mio_stream_try_write(streams.client, dots, sizeof dots) > 0) {
+        }
+        mio_buf_t first = text_buf(loop, "XXXXXXXXXXXX"), second = text_buf(loop, behind);
+        static crowd c;
+        c = {};
+        c.loop = loop;
+        c.first = mio_stream_write(streams.client, &first, 1, nullptr, nullptr);
+        static outcome told;
+        told = {};
+        ck_assert_int_gt(mio_stream_write(streams.client, &second, 1, write_told, &told), 0);
+        run_for(loop, MIO_MILLISECOND);
+        ck_assert_int_gt(mio_stream_read_start(streams.server, 0, crowd_read, &c), 0);
+        run_for(loop, 20 * MIO_MILLISECOND);
+        assert_is(told.calls, 1);
+        if (c.of_first == 0 || c.of_first == 12) ck_assert_str_eq(c.rest, behind);
+        else assert_is(told.status, MIO_ECANCELED); // cut off in its middle
+        loop_close(loop);
+    }
+}

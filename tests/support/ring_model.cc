@@ -72,8 +72,19 @@ static int model_close(int fd) {
     else if (given != nullptr) *given = fd_state::closed;
     else if (fd >= SCRIPTED_FD_FIRST) world->closed.insert(fd);
     model_ring *r = ring_of(fd);
-    if (r != nullptr) r->open = false;
+    if (r != nullptr) {
+        r->open = false;
+        for (const model_work &w : r->work)
+            if (w.kind == work_kind::notify) op_end(r, w.nth);
+        r->work.clear();
+    }
     return world->base->close(fd);
+}
+
+static bool ring_owes(const model_ring *r) {
+    for (unsigned nth : r->pending)
+        if (r->ops[nth].state == op_state::notifying) return true;
+    return false;
 }
 
 // The call is the script's, so that it is counted; the socket's bytes become its result.
@@ -134,7 +145,7 @@ static int model_poll_one(int fd, short events, int timeout_ms) {
         for (int file : r->files) {
             if (!gone || file != found->second) continue;
             was_registered = true;
-            if (r->open) gone = false;
+            if (r->open || ring_owes(r.get())) gone = false;
         }
     }
     if (gone && was_registered && world->kernel.lingers != 0) {
@@ -259,6 +270,17 @@ int ring_model_find_data(int ring, uint64_t user_data) {
     return op_find(ring, [=](const struct io_uring_sqe *sqe) { return sqe->user_data == user_data; });
 }
 
+int ring_model_owing(int ring) {
+    const model_ring *r = ring_named(ring);
+    for (unsigned nth : r->pending) {
+        bool owes = r->ops[nth].state == op_state::notifying;
+        for (const model_work &w : r->work)
+            if (w.kind == work_kind::notify && w.nth == nth) owes = false;
+        if (owes) return static_cast<int>(nth);
+    }
+    return -1;
+}
+
 // --- telling --------------------------------------------------------------------------------------------------------
 
 void ring_model_complete(int ring, int nth, int32_t res, uint32_t flags) {
@@ -269,11 +291,14 @@ void ring_model_complete(int ring, int nth, int32_t res, uint32_t flags) {
     put_off(r, work_kind::result, static_cast<unsigned>(nth), res, flags);
 }
 
-void ring_model_notify(int ring, int nth) {
+static void notify(int ring, int nth, int32_t res) {
     model_ring *r = ring_named(ring);
     if (op_named(r, nth)->state != op_state::notifying) model_broken(r, "entry %d owes no notification", nth);
-    put_off(r, work_kind::notify, static_cast<unsigned>(nth), 0, IORING_CQE_F_NOTIF);
+    if (!r->open) return op_end(r, static_cast<unsigned>(nth));
+    put_off(r, work_kind::notify, static_cast<unsigned>(nth), res, IORING_CQE_F_NOTIF);
 }
+void ring_model_notify(int ring, int nth) { notify(ring, nth, 0); }
+void ring_model_notify_copied(int ring, int nth) { notify(ring, nth, INT32_MIN); } // IORING_NOTIF_USAGE_ZC_COPIED
 
 void ring_model_flush(int ring) { work_run(ring_named(ring)); }
 

@@ -98,13 +98,17 @@ unsigned ring_model_pending(int ring);
 // The oldest that still waits for its result; ANY_FD: on any descriptor. -1: none.
 int ring_model_find(int ring, uint8_t opcode, int fd);
 int ring_model_find_data(int ring, uint64_t user_data);
+int ring_model_owing(int ring); // the oldest that owes its notification, which is not put off either; -1: none
 
 // --- results --------------------------------------------------------------------------------------------------------
 
 // Gives a pending entry its result, put off; with IORING_CQE_F_MORE it goes on, else this is its last. What sends have
 // sent is read from their memory when it is posted. Nothing is posted for a success where the entry wants it so.
 void ring_model_complete(int ring, int nth, int32_t res, uint32_t flags);
-void ring_model_notify(int ring, int nth); // zero-copy: the notification, put off; the result was posted before
+// zero-copy: the notification, put off; the result was posted before. A ring that is closed has nobody to be told, but
+// until then it does not let go of its registered files.
+void ring_model_notify(int ring, int nth);
+void ring_model_notify_copied(int ring, int nth); // the same: it was copied after all
 void ring_model_flush(int ring);           // posts what was put off, now
 // Posts any completion, now: late, stale, or such as no kernel sends.
 void ring_model_post_raw(int ring, uint64_t user_data, int32_t res, uint32_t flags);

@@ -51,7 +51,7 @@ static bool is_silent(const model_op *o, int32_t res) {
     return !all || static_cast<size_t>(res) >= op_size(o);
 }
 
-static void op_end(model_ring *r, unsigned nth) {
+void op_end(model_ring *r, unsigned nth) {
     r->ops[nth].state = op_state::ended;
     r->pending.erase(nth);
 }

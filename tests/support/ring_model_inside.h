@@ -145,6 +145,7 @@ int fd_new(fd_state state);
 fd_state *fd_given(int fd); // nullptr: not the model's
 // Waits for a result, and nobody has given it one.
 bool op_waits(const model_op *o);
+void op_end(model_ring *r, unsigned nth);
 
 // --- ring_model_rings.cc --------------------------------------------------------------------------------------------
 

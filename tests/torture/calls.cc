@@ -9,7 +9,7 @@ namespace torture {
 static bool write_side_may_be_over(const connection *c) {
     for (const request *r = c->writes.first; r != nullptr; r = r->next)
         if (r->what == kind::shutdown) return true;
-    return now.deadlines || c->write_ended || !connection_is_followed(c);
+    return now.deadlines || c->lends || c->write_ended || !connection_is_followed(c); // lends: it is told of later
 }
 
 // A start function was refused: for a reason that the state of the connection allows?
@@ -40,12 +40,15 @@ static void random_text(char *to, size_t n) {
 // --- writing --------------------------------------------------------------------------------------------------------
 
 static void act_write(connection *c) {
-    const unsigned n = 1 + (chance(20) ? below(20u) : 0);
+    const unsigned flags = chance(25) ? MIO_WRITE_ZEROCOPY : 0;
+    const bool large = flags != 0 && !now.deadlines && chance(30); // enough to be lent
+    c->lends |= large;
+    const unsigned n = large ? 1 : 1 + (chance(20) ? below(20u) : 0);
     const size_t each = chance(80) ? 1 + below(300u) : 1 + below(9000u);
     mio_buf_t bufs[MIO_BUFS_MAX];
     request *r = request_new(c, kind::write);
     for (unsigned i = 0; i < n; i++) {
-        const size_t len = i > 0 && chance(10) ? 0 : 1 + below(each);
+        const size_t len = large ? MIO_ZEROCOPY_MIN + below(70000u) : i > 0 && chance(10) ? 0 : 1 + below(each);
         bufs[i] = buf_make(c, len > 0 ? len : 1);
         random_text(bufs[i].base, len);
         bufs[i].len = len;
@@ -56,7 +59,9 @@ static void act_write(connection *c) {
     for (unsigned i = 0; i < n; i++) // nobody could free the memory of a borrowed one
         if (bufs[i].owner == nullptr) untold = false;
     r->done = untold;
-    const mio_req_t id = CALL(mio_stream_write(c->stream, bufs, n, untold ? nullptr : told_write, r));
+    const mio_write_cb told = untold ? nullptr : told_write;
+    const mio_req_t id = flags == 0 ? CALL(mio_stream_write(c->stream, bufs, n, told, r))
+                                    : CALL(mio_stream_write_flags(c->stream, bufs, n, flags, told, r));
     if (id < 0) {
         request_bufs_drop(r, bufs, n); // none was taken
     } else {

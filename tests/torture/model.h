@@ -82,6 +82,7 @@ struct connection {
     bool connecting, moving, closing, dead;
     bool paused, stopped;
     bool unknown;         // as channel.unknown, while on is not known
+    bool lends;           // a write may be told of when the peer has read it only, and so what is behind it
     bool write_ended;     // shut down or broken, or it may be: writes may be refused
     int above;            // the last watermark told of; -1: none
     request *continuous;

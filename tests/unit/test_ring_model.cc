@@ -166,6 +166,16 @@ static void test_zero_copy(void **) {
     assert_int_equal(enter(&ours, 0, 1, EVENTS), 0);
     expect(&ours, 1, 0, IORING_CQE_F_NOTIF);
     assert_false(ring_model_is_pending(ours.ring, 0));
+    assert_int_equal(ring_model_owing(ours.ring), -1);
+    arm_send(&ours, 2, 1001, "abc", 0);
+    ours.sqes[1].opcode = IORING_OP_SEND_ZC;
+    assert_int_equal(enter(&ours, 1, 0, EVENTS), 1);
+    expect(&ours, 2, 3, IORING_CQE_F_MORE);
+    assert_int_equal(ring_model_owing(ours.ring), 1);
+    ring_model_notify_copied(ours.ring, 1);
+    assert_int_equal(ring_model_owing(ours.ring), -1);
+    assert_int_equal(enter(&ours, 0, 1, EVENTS), 0);
+    expect(&ours, 2, INT32_MIN, IORING_CQE_F_NOTIF);
 }
 
 static void test_a_hidden_failure(void **) {
@@ -286,7 +296,13 @@ static void test_what_a_ring_holds(void **) {
     assert_int_equal(ours.calls->uring_register(other.ring, IORING_REGISTER_FILES, &ends[1], 1), 0);
     assert_int_equal(ours.calls->close(ends[1]), 0);
     assert_int_equal(ours.calls->poll_one(ends[0], 0, 0), 0);
+    ring_model_answer(IORING_OP_SEND_ZC, RING_SUCCEEDS);
+    arm_send(&other, 1, 900, "abc", 0);
+    other.sqes[0].opcode = IORING_OP_SEND_ZC;
+    assert_int_equal(enter(&other, 1, 0, EVENTS), 1);
     ring_end(&other);
+    assert_int_equal(ours.calls->poll_one(ends[0], 0, 0), 0); // the kernel still has "abc"
+    ring_model_notify(other.ring, 0);
     ring_model_kernel()->lingers = 1;
     assert_int_equal(ours.calls->poll_one(ends[0], 0, 0), 0);
     assert_int_equal(ours.calls->poll_one(ends[0], 0, 0), POLLHUP);

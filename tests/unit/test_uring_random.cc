@@ -55,8 +55,8 @@ struct walker {
 
 static std::deque<walker> walkers; // of all times
 
-static std::string word() {
-    const size_t n = one_in(8) ? 1 + any(20000) : 1 + any(300);
+static std::string word(bool large) {
+    const size_t n = large ? MIO_ZEROCOPY_MIN + any(40000) : one_in(8) ? 1 + any(20000) : 1 + any(300);
     std::string bytes(n, 0);
     const unsigned first = any(256);
     for (size_t i = 0; i < n; i++) bytes[i] = static_cast<char>(first + i * 7 + i / 256);
@@ -76,14 +76,15 @@ static void walker_written(mio_stream_t *, int status, int64_t sent, mio_buf_t *
 }
 
 static void walker_write(walker *w) {
-    auto *one = new written{w, word(), 0, false};
+    const unsigned flags = one_in(3) ? MIO_WRITE_ZEROCOPY : 0;
+    auto *one = new written{w, word(flags != 0 && one_in(3)), 0, false};
     mio_buf_t pieces[3];
     unsigned n = 1;
     if (one->bytes.size() > 10 && one_in(3)) n = 3;
     const size_t part = one->bytes.size() / n;
     for (unsigned i = 0; i < n; i++)
         pieces[i] = bytes_of(one->bytes.substr(i * part, i + 1 == n ? std::string::npos : part));
-    one->id = mio_stream_write(w->stream, pieces, n, walker_written, one);
+    one->id = mio_stream_write_flags(w->stream, pieces, n, flags, walker_written, one);
     if (one->id > 0) {
         w->writes.push_back(one);
         return;
@@ -244,7 +245,7 @@ static void kernel_does_something() {
     const unsigned what = any(100);
     if (what < 45 && w != nullptr) {
         if (w->ended) return;
-        const std::string bytes = word();
+        const std::string bytes = word(false);
         w->arrived += bytes;
         ring_model_receive(w->fd, bytes.data(), bytes.size());
     } else if (what < 55 && w != nullptr) {
@@ -281,9 +282,28 @@ static void kernel_does_something() {
                                    weather(),
                                    -EINPROGRESS,
                                    one_in(10) ? -EPIPE : RING_SUCCEEDS};
+        const int32_t lent[] = {RING_SUCCEEDS, RING_SUCCEEDS, 70000, -EAGAIN, -ENOMEM, results[any(8)]};
         ring_model_answer(IORING_OP_SEND, results[any(8)]);
         ring_model_answer(IORING_OP_SENDMSG, results[any(8)]);
+        ring_model_answer(IORING_OP_SEND_ZC, lent[any(6)]);
+        ring_model_answer(IORING_OP_SENDMSG_ZC, lent[any(6)]);
     }
+}
+
+// Of any ring, also of one that was buried; the one after it hears of it by its poll.
+static bool kernel_lets_go(bool of_all) {
+    bool any_owed = false;
+    for (unsigned i = 0; ring_model_ring(i) >= 0; i++) {
+        for (int nth = ring_model_owing(ring_model_ring(i)); nth >= 0; nth = ring_model_owing(ring_model_ring(i))) {
+            if (!of_all && one_in(3)) break;
+            any_owed = true;
+            if (one_in(6)) ring_model_notify_copied(ring_model_ring(i), nth);
+            else ring_model_notify(ring_model_ring(i), nth);
+        }
+    }
+    const auto *u = static_cast<const mio::uring_state *>(inside()->backend_state);
+    if (u->grave >= 0) ring_model_fire(u->grave, POLLHUP);
+    return any_owed;
 }
 
 static std::string sent_on(int fd) {
@@ -293,7 +313,10 @@ static std::string sent_on(int fd) {
 }
 
 static void run_turn() {
-    must(mio_loop_run_once(the_loop, one_in(4) ? 1000 * any(20000) : 0) == MIO_ALIVE);
+    const int64_t timeout_ns = one_in(4) ? 1000 * any(20000) : 0;
+    int result = mio_loop_run_once(the_loop, timeout_ns);
+    if (result == MIO_EBUSY && kernel_lets_go(true)) result = mio_loop_run_once(the_loop, timeout_ns); // two graves
+    must(result == MIO_ALIVE);
     ring = ring_model_newest();
 }
 
@@ -304,6 +327,7 @@ static void *walk(void *) {
     for (unsigned i = 0; i < steps; i++) {
         for (unsigned n = any(4); n > 0; n--) program_does_something();
         for (unsigned n = any(5); n > 0; n--) kernel_does_something();
+        if (one_in(4)) kernel_lets_go(false);
         if (!one_in(5)) run_turn();
         for (const walker &w : walkers) must(w.closes <= 1);
     }
@@ -314,7 +338,8 @@ static void *walk(void *) {
 // The kernel is a good one again, and everybody reads: what has come, comes.
 static void *settle(void *) {
     run_turn();
-    for (uint8_t opcode : {IORING_OP_SEND, IORING_OP_SENDMSG}) ring_model_answer(opcode, RING_SUCCEEDS);
+    for (uint8_t opcode : {IORING_OP_SEND, IORING_OP_SENDMSG, IORING_OP_SEND_ZC, IORING_OP_SENDMSG_ZC})
+        ring_model_answer(opcode, RING_SUCCEEDS);
     for (int i = 0; i < 60; i++) {
         for (walker &w : walkers) {
             if (w.stream == nullptr) continue;
@@ -322,6 +347,7 @@ static void *settle(void *) {
             if (w.paused && !w.stopping && mio_stream_read_resume(w.stream) == 0) w.paused = false;
             if (!w.reading) walker_read(&w);
         }
+        kernel_lets_go(true);
         run_turn();
     }
     for (walker &w : walkers) {
@@ -351,8 +377,9 @@ static void world_open() {
                                  MIO_URING_ACCEPT,
                                  MIO_URING_CONNECT,
                                  MIO_URING_CANCEL,
+                                 MIO_URING_ZEROCOPY,
                                  mio::URING_RECEIVE_UNIX};
-    w.without = features[any(9)] | features[any(9)];
+    w.without = features[any(10)] | features[any(10)];
     w.eager = one_in(3);
     w.completions = one_in(3) ? 256 : 64;
     w.buffer_block = one_in(2) ? 4096 : 0;
@@ -377,6 +404,7 @@ static void live() {
         on_thread(walk);
     }
     if (!one_in(4)) on_thread(settle);
+    kernel_lets_go(true);
     must(mio_loop_destroy(the_loop, MIO_FOREVER) == 0);
     must(listener_ends == 1 && writes_out == 0);
     for (const attempt &one : attempts) must(one.told);
