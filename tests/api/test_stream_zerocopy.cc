@@ -56,7 +56,7 @@ TEST(wishes_and_plain_writes_arrive_in_order) {
     static char borrowed[LARGE];
     uint64_t total = 0;
     for (unsigned round = 0; round < 3; round++) {
-        pair streams = round == 1 ? connect_narrow_pair(loop) : connect_pair(loop);
+        pair streams = connect_pair(loop);
         inbox in = {};
         uint64_t offset = 0;
         order.next = 0;
@@ -116,7 +116,7 @@ TEST(the_memory_is_the_programs_when_it_is_told_so) {
     start_over();
     mio_loop_t *loop = loop_open();
     for (int round = 0; round < 20; round++) {
-        pair streams = round % 2 == 0 ? connect_narrow_pair(loop) : connect_pair(loop);
+        pair streams = connect_pair(loop); // most of it finds no room at the peer, which does not read yet
         inbox in = {};
         refill r = {streams.server, &in, 0};
         in.stop_at = 2 * LARGE;

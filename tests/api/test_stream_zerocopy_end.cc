@@ -275,7 +275,7 @@ TEST(finish_delivers_all_wishes) {
     start_over();
     mio_loop_t *loop = loop_open();
     for (int waits = 0; waits < 3; waits++) {
-        pair streams = connect_narrow_pair(loop);
+        pair streams = connect_pair(loop);
         end_of = {};
         wish(streams.client, LARGE, 0, end_written, nullptr);
         wish(streams.client, LARGE, LARGE, end_written, nullptr);
@@ -297,7 +297,7 @@ static void end_shut(mio_stream_t *, int status, void *) {
 TEST(shutdown_is_behind_the_wishes_and_told_of_behind_them) {
     start_over();
     mio_loop_t *loop = loop_open();
-    pair streams = connect_narrow_pair(loop);
+    pair streams = connect_pair(loop);
     end_of = {};
     wish(streams.client, LARGE, 0, end_written, nullptr);
     ck_assert_int_gt(mio_stream_shutdown(streams.client, end_shut, nullptr), 0);
@@ -311,7 +311,7 @@ TEST(detach_waits_for_the_wishes) {
     KERNEL_ONLY("the descriptor is read by the test");
     start_over();
     mio_loop_t *loop = loop_open();
-    pair streams = connect_narrow_pair(loop);
+    pair streams = connect_pair(loop);
     end_of = {};
     wish(streams.client, LARGE, 0, end_written, nullptr);
     static int detached;
