@@ -21,8 +21,8 @@ MIO_BEGIN
 MIO_API MIO_CHECK_RESULT int mio_listener_adopt(mio_loop_t *loop, int fd, mio_listener_cb cb, void *arg,
                                                 mio_listener_t **out);
 
-/* While paused nothing is accepted; connections wait in the backlog. Idempotent. One accepted in the same turn just
- * before may still be delivered. MIO_EBADF. */
+/* While paused nothing is accepted; connections wait in the backlog. Idempotent. Those that were accepted before are
+ * still delivered: on epoll up to 16, on io_uring as many as the kernel has accepted by then. MIO_EBADF. */
 MIO_API int mio_listener_pause(mio_listener_t *listener);
 MIO_API int mio_listener_resume(mio_listener_t *listener);
 
