@@ -219,7 +219,7 @@ __attribute__((noinline)) static void write_done_any(loop *l, stream *s, int64_t
     if (result > 0) {
         if ((s->bits & STREAM_TIMED) != 0) stream_touch(l, s, 1);
         writes_deal(s, result);
-    } else if (result < 0 && result != MIO_ECANCELED) { // 0: there was nothing to send; what came since then is no part of it
+    } else if (result < 0 && result != MIO_ECANCELED) { // 0: nothing was there; what came since is no part of it
         writes_failed(s, static_cast<int32_t>(result));
     }
     if ((s->bits & (STREAM_CANCEL_OUT | STREAM_BROKEN)) != 0) writes_end_early(s);
