@@ -127,7 +127,7 @@ struct ring_loop {
     unsigned refusals;          // of the given batch
     uint64_t turn;              // of the batch that is being built
     batch *building, *given;
-    client *todo, **todo_last;
+    client *waiting, **waiting_last;
     size_t received, received_before; // bytes in this turn; in the last one that had any
     // what speaks for polling a client: so much in one receive, and in all that was received in the turn before
     int bulk_size;
@@ -168,7 +168,7 @@ struct alignas(64) client {
     // from here on seldom looked at
     queued_write **last;
     size_t queued;
-    client *todo_next;
+    client *waiting_next;
     queued_write **refused_at; // where what was refused belongs in the queue
     int result;                // of the refused send
     bool receiving, polling, canceling;
@@ -177,7 +177,7 @@ struct alignas(64) client {
     bool ended;     // it has come: what is left is polled for
     bool sending;   // a send of the queue is in the kernel
     bool eager;     // the next receive need not wait for an event
-    bool todo;
+    bool waiting;
     bool paused;    // not read, the queue is long
     bool finishing; // ended by the peer: goes when the queue is empty
     bool closed;
@@ -220,12 +220,12 @@ static void enter(ring_loop *l, unsigned wait, unsigned flags) {
     }
 }
 
-SELDOM static void todo_add(client *who) {
-    if (who->todo) return;
-    who->todo = true;
-    who->todo_next = nullptr;
-    *who->loop->todo_last = who;
-    who->loop->todo_last = &who->todo_next;
+SELDOM static void waiting_add(client *who) {
+    if (who->waiting) return;
+    who->waiting = true;
+    who->waiting_next = nullptr;
+    *who->loop->waiting_last = who;
+    who->loop->waiting_last = &who->waiting_next;
 }
 
 // --- blocks ---------------------------------------------------------------------------------------------------------
@@ -255,12 +255,12 @@ SELDOM static void client_close(client *who) {
     if (who->dead) return;
     who->dead = true;
     if (who->receiving || who->sending || who->ending) shutdown(who->fd, SHUT_RDWR); // ends them; a close(2) would not
-    todo_add(who);
+    waiting_add(who);
 }
 
 SELDOM static void client_finish(client *who) {
     who->finishing = true;
-    todo_add(who);
+    waiting_add(who);
 }
 
 // Before the write that stands at `at`.
@@ -279,7 +279,7 @@ SELDOM static int queue_insert(client *to, queued_write **at, const char *bytes,
     if (w->next == nullptr) to->last = &w->next;
     to->queued += w->kept;
     if (to->queued > QUEUE_HIGH) to->paused = true;
-    todo_add(to);
+    waiting_add(to);
     return 0;
 }
 
@@ -389,7 +389,7 @@ SELDOM static void refusal_note(ring_loop *l, client *who, int result) {
     who->result = result;
     who->refused_at = &who->first;
     l->refusals++;
-    todo_add(who);
+    waiting_add(who);
 }
 
 // What the kernel did not take is queued before a callback can write behind it, and before what stands there already:
@@ -558,7 +558,7 @@ static void queue_pop(client *to, int status) {
 
 static void queue_sent(client *to, int result) {
     to->sending = false;
-    todo_add(to);
+    waiting_add(to);
     if (result < 0 && result != -EAGAIN && result != -EINTR) {
         queue_pop(to, result);
         return;
@@ -584,7 +584,7 @@ static void client_do(ring_loop *l, client *who) {
         if (who->polling && !who->canceling) receive_cancel(l, who);
         if (armed || who->sending || who->ending || who->closed) return;
         if (in_batch) {
-            todo_add(who);
+            waiting_add(who);
             return;
         }
         const int none = -1;
@@ -594,7 +594,7 @@ static void client_do(ring_loop *l, client *who) {
         l->open--;
         return;
     }
-    if (in_batch && (who->finishing || who->first != nullptr)) todo_add(who);
+    if (in_batch && (who->finishing || who->first != nullptr)) waiting_add(who);
     else if (who->first != nullptr && !who->sending) queue_send(l, who);
     if (who->queued <= QUEUE_LOW) who->paused = false;
     if (who->local) end_start(l, who);
@@ -606,20 +606,20 @@ static void client_do(ring_loop *l, client *who) {
 }
 
 // The list as it stood, while there is room for what a client may have submitted.
-SELDOM static void todo_run(ring_loop *l) {
-    client *who = l->todo, **const last = l->todo_last;
-    l->todo = nullptr;
-    l->todo_last = &l->todo;
+SELDOM static void waiting_run(ring_loop *l) {
+    client *who = l->waiting, **const last = l->waiting_last;
+    l->waiting = nullptr;
+    l->waiting_last = &l->waiting;
     while (who != nullptr && sq_room(l) >= 3) {
-        client *next = who->todo_next;
-        who->todo = false;
+        client *next = who->waiting_next;
+        who->waiting = false;
         client_do(l, who);
         who = next;
     }
     if (who == nullptr) return;
-    *last = l->todo;
-    if (l->todo == nullptr) l->todo_last = last;
-    l->todo = who;
+    *last = l->waiting;
+    if (l->waiting == nullptr) l->waiting_last = last;
+    l->waiting = who;
 }
 
 // --- the turn -------------------------------------------------------------------------------------------------------
@@ -628,7 +628,7 @@ SELDOM static void unusual_note(client *from) {
     if (++from->unusual < BULK_AFTER || from->ended) return;
     from->bulk = !from->bulk;
     from->unusual = 0;
-    todo_add(from);
+    waiting_add(from);
 }
 
 static void unusual_count(client *from, bool unusual) {
@@ -638,7 +638,7 @@ static void unusual_count(client *from, bool unusual) {
 
 SELDOM static void received_end(client *from, int result) {
     from->receiving = from->canceling = false;
-    todo_add(from); // in the next turn, when blocks have come home
+    waiting_add(from); // in the next turn, when blocks have come home
     if (result <= 0 && result != -ENOBUFS && result != -ECANCELED && !from->dead)
         from->on_read(from, result, nullptr, from->arg);
 }
@@ -664,7 +664,7 @@ ALWAYS static void received(ring_loop *l, client *from, int result, uint32_t fla
 static void readable(ring_loop *l, client *from, int events, uint32_t flags) {
     if ((flags & IORING_CQE_F_MORE) == 0) {
         from->polling = from->canceling = false;
-        todo_add(from);
+        waiting_add(from);
     }
     if (events < 0) return;
     // A short read has emptied the socket, and more will be an event; only an end may stand behind it.
@@ -687,7 +687,7 @@ SELDOM static void completion_other(ring_loop *l, client *who, const struct io_u
     case END:
         who->ending = false;
         who->ended = who->bulk = true;
-        todo_add(who);
+        waiting_add(who);
         break;
     }
 }
@@ -721,10 +721,10 @@ static void ring_turn(ring_loop *l, bool may_wait) {
         enter(l, 0, 0);
         given_done(l);
     }
-    const bool busy = !batch_empty(l->given) || l->todo != nullptr || l->stash_end != 0;
+    const bool busy = !batch_empty(l->given) || l->waiting != nullptr || l->stash_end != 0;
     enter(l, may_wait && !busy, IORING_ENTER_GETEVENTS);
     given_done(l);
-    if (__builtin_expect(l->todo != nullptr, 0)) todo_run(l);
+    if (__builtin_expect(l->waiting != nullptr, 0)) waiting_run(l);
     if (l->received != 0) l->received_before = l->received;
     l->received = 0;
     completions_take(l);
@@ -806,7 +806,7 @@ static void loop_open(ring_loop *l, const int *fds, unsigned n, bool incremental
     l->given = &l->batches[1];
     for (batch &b : l->batches) b.end = b.writes;
     l->turn = 1;
-    l->todo_last = &l->todo;
+    l->waiting_last = &l->waiting;
     blocks_open(l, incremental);
 }
 
@@ -833,7 +833,7 @@ static void *side_open(const int *fds, unsigned n, bool incremental) {
         who->fd = fds[i];
         who->slot = static_cast<uint16_t>(i);
         who->local = is_local(fds[i]);
-        todo_add(who);
+        waiting_add(who);
     }
     return side;
 }
