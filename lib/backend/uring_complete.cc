@@ -213,7 +213,7 @@ static void complete_poll_end(uring_state *u, const struct io_uring_cqe *cqe) {
     uring_entry *e = entry_of(u, cqe->user_data);
     if (e == nullptr || !e->end || e->sequence_end != token_sequence(cqe->user_data)) return;
     e->end = false;
-    if (cqe->res >= 0) {
+    if (!is_weather(cqe->res)) { // its end; or the kernel takes no such poll: then calls of our own find the end, too
         receive_ends(u, e, token_fd(cqe->user_data));
     } else if (e->in == uring_op::receive) { // else the next one asks again
         e->bits |= ENTRY_END_WANTED;

@@ -143,6 +143,31 @@ static void test_an_end_that_the_receive_misses_is_told_by_a_poll(void **) {
     assert_int_equal(ring_model_pending(ring), 2); // the wake-up's, b's
 }
 
+// A kernel that has no memory for that poll is not asked again and again: the stream is read by calls of our own.
+static void test_a_poll_for_the_end_that_is_refused_is_not_asked_for_again(void **) {
+    ring_loop_close();
+    ring_world w = {};
+    w.without = mio::URING_RECEIVE_UNIX;
+    ring_loop_open(&w);
+    conn_open_on(&a, 0, AF_UNIX);
+    ring_model_answer_next(IORING_OP_POLL_ADD, a.fd, -ENOMEM);
+    conn_read(&a);
+    scripted_push(call::recv, a.fd, -EAGAIN);
+    turns(8);
+    assert_int_equal(taken_of(IORING_OP_POLL_ADD, a.fd), 2); // of the end, and then of bytes and the end
+    assert_false(is_armed(IORING_OP_RECV, &a));
+    assert_true(is_armed(IORING_OP_POLL_ADD, &a));
+    scripted_push_data(call::recv, a.fd, "bytes", 5);
+    scripted_push(call::recv, a.fd, 0);
+    ring_model_fire(a.fd, POLLIN | POLLRDHUP);
+    turns(4);
+    assert_string_equal(a.got.c_str(), "bytes");
+    assert_int_equal(a.end, MIO_EOF);
+    conn_close(&a);
+    turns(2);
+    assert_int_equal(a.closes, 1);
+}
+
 // What came while a receive was armed is its one look: a reset that came along would never be heard of.
 static void test_a_reset_that_came_with_the_first_bytes_is_looked_for(void **) {
     arrives(&a, "bytes");
@@ -444,6 +469,7 @@ int main() {
         one_test(test_an_end_that_nobody_asked_for_is_none),
         one_test(test_bytes_keep_their_order_when_a_receive_ends_among_them),
         one_test(test_an_end_that_the_receive_misses_is_told_by_a_poll),
+        one_test(test_a_poll_for_the_end_that_is_refused_is_not_asked_for_again),
         one_test(test_a_reset_that_came_with_the_first_bytes_is_looked_for),
         one_test(test_the_poll_for_the_end_goes_with_its_stream),
         one_test(test_incremental_offsets_over_many_completions),
