@@ -77,7 +77,11 @@ static int uring_open(loop *l) {
     u->features = known.works & ~known.masked & ~l->options.uring_without;
     u->setup_wanted = (u->features & MIO_URING_DEFER) != 0 ? known.setup : known.setup_plain;
     // A kernel thread takes entries when it gets to them: nothing that refers to a caller's memory may be among them.
+    // Without deferred completions the kernel receives and accepts on into a ring that a loop leaves behind when another
+    // thread runs it: bytes and descriptors nobody would hear of. (A ring with a kernel thread is never left behind.)
     if (l->options.uring_sqpoll_ms != 0) u->features &= ~(MIO_URING_DEFER | MIO_URING_SEND | MIO_URING_ZEROCOPY);
+    else if ((u->features & MIO_URING_DEFER) == 0)
+        u->features &= ~(MIO_URING_RECEIVE | MIO_URING_INCREMENTAL | MIO_URING_ACCEPT | URING_RECEIVE_UNIX);
     // What is begun must be cancelled some day; polls can be.
     if ((u->features & MIO_URING_CANCEL) == 0) u->features &= MIO_URING_DEFER | MIO_URING_SEND;
     return uring_state_open(l, u);

@@ -8,7 +8,8 @@
 // in it, in its own time. When it is through it lets go of the files that were registered with the ring, among them the
 // only writing end of a pipe: the tomb, its reading end, reads as ended. Only then is memory that the ring received into
 // anybody else's again. What the ring has told was worked off before; the rest is wanted again in the new ring. (With
-// DEFER_TASKRUN no completion is made without the ring's thread, so that none is lost in between.)
+// DEFER_TASKRUN no completion is made without the ring's thread, so that none is lost in between; without it there are
+// only polls and connects in the ring, of which the socket itself tells again.)
 //
 // What the ring has lent (uring_zerocopy.h) the kernel cannot cancel: the ring lives on, and its tomb is silent, until
 // the peers have acknowledged it. The tomb becomes the grave then, and the next ring, or the poll of a loop that is given
@@ -29,14 +30,16 @@ constexpr int BURIAL_MS = 5000;
 constexpr int BURIAL_QUIET_MS = 250;
 
 // refused: the kernel has not let go. Nothing may be given back then; it can be asked again.
-// quiet: neither has it, but with DEFER_TASKRUN it receives nothing without the ring's thread, so that memory is safe
-// (but what was lent), and waiting is for the files only. But a dead accept that still stands in a listener's queue is
-// woken instead of a living one: then accepts are polled for.
+// quiet: neither has it, but with DEFER_TASKRUN it receives nothing without the ring's thread, and else there is nothing to
+// receive in it (but where a thread of the kernel's has it): memory is safe (but what was lent), and waiting is for the
+// files only. But a dead accept that still stands in a listener's queue is woken instead of a living one: then accepts are
+// polled for.
 enum class burial { refused, quiet, over };
 
 static burial ring_bury(loop *l, uring_state *u) {
     const sys *calls = l->calls;
-    const bool quiet = (u->setup & IORING_SETUP_DEFER_TASKRUN) != 0;
+    const bool quiet = (u->setup & IORING_SETUP_DEFER_TASKRUN) != 0 ||
+                       (u->features & (MIO_URING_RECEIVE | MIO_URING_ACCEPT)) == 0;
     if (u->ring.fd >= 0) {
         // A ring that was never enabled here is another's: the queues are shared with a fork's child that runs it.
         mio_assert(u->thread == 0 || uring_is_drained(u));
