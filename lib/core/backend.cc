@@ -132,12 +132,11 @@ void backend_close(loop *l, bool in_child) {
 
 // --- the report -----------------------------------------------------------------------------------------------------
 
-// Makes a small loop and destroys it: what does not work cannot be told in another way.
+// Makes a loop as most programs do, and destroys it: what does not work cannot be told in another way.
 static int backend_try(const backend *with) {
     if (with == &backend_sim) return sim_current() != nullptr ? 0 : MIO_ENOTSUP; // a loop would change that world
     mio_loop_options_t options = MIO_LOOP_OPTIONS_INIT;
     options.backend = static_cast<enum mio_backend>(with->kind);
-    options.completions = 64;
     loop *l;
     const int error = loop_create(&l, &options, &sys_real);
     if (error < 0) return error;

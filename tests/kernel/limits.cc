@@ -62,6 +62,29 @@ CASE(an_ordinary_user_who_asks_for_the_ring_gets_it_or_is_told) {
             failed(__FILE__, __LINE__, "with %lu bytes", static_cast<unsigned long>(bytes));
 }
 
+static void note_ring(const char *backend, int verdict, const char *, const char *, void *arg) {
+    if (strcmp(backend, "io_uring") == 0) *static_cast<int *>(arg) = verdict;
+}
+
+static void report_holds(void *arg) {
+    limit_set(RLIMIT_MEMLOCK, *static_cast<rlim_t *>(arg));
+    become_ordinary();
+    int verdict = -1;
+    REQUIRE_IS(mio_backend_report(note_ring, &verdict), 0);
+    if (verdict != 0) return;
+    usleep(300000); // a ring that has gone counts until the kernel has let go of it
+    mio_loop_t *loop = nullptr;
+    REQUIRE_IS(loop_create(&loop, MIO_BACKEND_AUTO), 0);
+    REQUIRE(strcmp(mio_loop_backend(loop), "io_uring") == 0);
+    loop_destroy(loop);
+}
+
+CASE(a_ring_that_the_report_says_works_is_what_a_loop_takes) {
+    for (rlim_t bytes : locked_bytes)
+        if (!in_child(report_holds, &bytes))
+            failed(__FILE__, __LINE__, "with %lu bytes", static_cast<unsigned long>(bytes));
+}
+
 // The ring moves with the loop to another thread: with memory for one of them, one must do.
 static void *run_here(void *arg) {
     mio_loop_t *loop = static_cast<mio_loop_t *>(arg);
