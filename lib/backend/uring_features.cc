@@ -295,8 +295,17 @@ static int tcp_socket() {
     return noted(calls->socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP));
 }
 
-// A connection over loopback. What is not made is -1.
-static bool tcp_open(int pair[2]) {
+// Told to connect by the ring; how it goes on is seen at the listener.
+static int ring_connect(uring_ring *r, int fd, struct sockaddr *at, socklen_t len) {
+    struct io_uring_sqe *sqe = uring_ring_sqe(r);
+    io_uring_prep_connect(sqe, fd, at, len);
+    sqe->user_data = 9;
+    struct io_uring_cqe cqe;
+    return scratch_await_for(r, 9, &cqe, WAIT_MS * 1000000ll) ? cqe.res : -ETIMEDOUT;
+}
+
+// A connection over loopback, made by that ring, or by a call where it is nullptr. What is not made is -1.
+static bool tcp_open(uring_ring *r, int pair[2]) {
     struct sockaddr_in at = {};
     at.sin_family = AF_INET;
     at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -307,8 +316,9 @@ static bool tcp_open(int pair[2]) {
     pair[1] = -1;
     bool works = listener >= 0 && pair[0] >= 0 && calls->bind(listener, any, len) == 0 &&
                  calls->listen(listener, 1) == 0 && calls->getsockname(listener, any, &len) == 0;
-    const int error = works ? calls->connect(pair[0], any, len) : -ENOTCONN;
-    works = (error == 0 || error == -EINPROGRESS) && calls->poll_one(listener, POLLIN, WAIT_MS) > 0;
+    int error = -ENOTCONN;
+    if (works) error = r != nullptr ? ring_connect(r, pair[0], any, len) : calls->connect(pair[0], any, len);
+    works = (error == 0 || (error == -EINPROGRESS && r == nullptr)) && calls->poll_one(listener, POLLIN, WAIT_MS) > 0;
     if (works) pair[1] = noted(calls->accept4(listener, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
     if (listener >= 0) calls->close(listener);
     return pair[1] >= 0;
@@ -350,9 +360,21 @@ static bool try_zerocopy_on(uring_ring *r, int fd, int *peer, bool many) {
 
 static bool try_zerocopy(uring_ring *r, bool many) {
     int pair[2];
-    const bool works = tcp_open(pair) && try_zerocopy_on(r, pair[0], &pair[1], many);
+    const bool works = tcp_open(nullptr, pair) && try_zerocopy_on(r, pair[0], &pair[1], many);
     for (int fd : pair)
         if (fd >= 0) calls->close(fd);
+    return works;
+}
+
+static bool try_connect(uring_ring *r) {
+    int pair[2];
+    const bool works = tcp_open(r, pair);
+    const struct linger none = {1, 0};
+    for (int fd : pair) {
+        if (fd < 0) continue;
+        (void)calls->setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof none); // else its port is kept for a minute
+        calls->close(fd);
+    }
     return works;
 }
 
@@ -376,6 +398,7 @@ static void try_all(uring_ring *r, uring_features *f) {
     constexpr uint32_t needed = IORING_FEAT_NODROP | IORING_FEAT_SUBMIT_STABLE | IORING_FEAT_EXT_ARG;
     if ((r->features & needed) != needed || !try_poll(r)) {
         f->verdict = -ENOTSUP;
+        f->works = 0; // of a ring that is not used
         return;
     }
     opcodes op;
@@ -383,7 +406,7 @@ static void try_all(uring_ring *r, uring_features *f) {
     if (op.known[IORING_OP_ASYNC_CANCEL] == 0 || !try_cancel(r)) return; // what cannot be cancelled is not begun
     f->works |= MIO_URING_CANCEL;
     if (op.known[IORING_OP_ACCEPT] != 0 && try_accept(r)) f->works |= MIO_URING_ACCEPT;
-    if (op.known[IORING_OP_CONNECT] != 0) f->works |= MIO_URING_CONNECT;
+    if (op.known[IORING_OP_CONNECT] != 0 && try_connect(r)) f->works |= MIO_URING_CONNECT;
     bool unix_end = false;
     if (op.known[IORING_OP_RECV] != 0 && try_receive(r, false, &unix_end)) f->works |= MIO_URING_RECEIVE;
     if (unix_end) f->works |= URING_RECEIVE_UNIX;

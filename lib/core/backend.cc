@@ -163,6 +163,8 @@ static const char *reason_of(const backend *with, int verdict) {
     if (refused != verdict && (refused == MIO_EPERM || refused == MIO_EACCES))
         return "io_uring is forbidden to this process, by the system's administrator or by a sandbox";
     if (refused == MIO_ENOMEM && with->kind == MIO_BACKEND_IO_URING) return "no memory may be locked for a ring";
+    if (refused == MIO_ENOTSUP && with->kind == MIO_BACKEND_IO_URING)
+        return "rings can be made, but do not do what is needed: an older kernel, or a sandbox that refuses part of it";
     return verdict == MIO_ENOTSUP ? "the kernel, or a sandbox around this process, refuses it" : mio_error_text(verdict);
 }
 
@@ -176,6 +178,8 @@ static const char *remedy_of(const backend *with, int verdict) {
                "profile that allows io_uring_setup, io_uring_enter, io_uring_register";
     if (refused == MIO_ENOMEM && with->kind == MIO_BACKEND_IO_URING)
         return "raise the limit of locked memory (ulimit -l), or free some";
+    if (refused == MIO_ENOTSUP && with->kind == MIO_BACKEND_IO_URING)
+        return "Linux 5.13 or later; or let the sandbox allow io_uring_enter and io_uring_register";
     if (verdict == MIO_EMFILE) return "raise the limit of open files of this process (ulimit -n), or close some";
     if (verdict == MIO_ENFILE) return "raise the limit of open files of this system (sysctl fs.file-max)";
     if (verdict == MIO_ENOMEM) return "free some memory";

@@ -1,14 +1,17 @@
 // Filters of system calls, written for the kernel's own machine: seccomp(2), and nothing between.
 //
 // A filter is a list of rules; the first that fits answers, what none fits is allowed. The gate is one instruction
-// whose address the filter lets through: what traps a call to look at it can still make it.
+// whose address the filter lets through: what traps a call to look at it can still make it. A trap is a rule whose
+// answer is a signal; its handler makes the result.
 #include "kernel.h"
 
 #include <errno.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
+#include <signal.h>
 #include <stddef.h>
 #include <sys/prctl.h>
+#include <ucontext.h>
 
 namespace kernel {
 
@@ -145,6 +148,43 @@ void filter_refuse(long call, int error) {
 void filter_ring(uint32_t answer) {
     const rule all[] = {{CALL_SETUP, -1, 0, answer}, {CALL_ENTER, -1, 0, answer}, {CALL_REGISTER, -1, 0, answer}};
     filter_install(all, 3);
+}
+
+// --- traps ----------------------------------------------------------------------------------------------------------
+
+constexpr unsigned TRAPS_MAX = 16;
+static trap_answer trap_of_ours;
+
+static void on_sigsys(int, siginfo_t *info, void *context) {
+    const int errno_before = errno;
+    [[maybe_unused]] ucontext_t *at = static_cast<ucontext_t *>(context);
+#if defined(__x86_64__)
+    greg_t *r = at->uc_mcontext.gregs;
+    const long a[6] = {r[REG_RDI], r[REG_RSI], r[REG_RDX], r[REG_R10], r[REG_R8], r[REG_R9]};
+    greg_t *result = &r[REG_RAX];
+#elif defined(__aarch64__)
+    unsigned long long *r = at->uc_mcontext.regs;
+    long a[6];
+    for (int i = 0; i < 6; i++) a[i] = static_cast<long>(r[i]);
+    unsigned long long *result = &r[0];
+#else
+    const long a[6] = {};
+    static long nowhere, *result = &nowhere;
+#endif
+    *result = static_cast<decltype(*result + 0)>(trap_of_ours(info->si_syscall, a));
+    errno = errno_before;
+}
+
+void trap_install(const long *calls, unsigned n, trap_answer answer) {
+    REQUIRE(n <= TRAPS_MAX);
+    trap_of_ours = answer;
+    struct sigaction action = {};
+    action.sa_sigaction = on_sigsys;
+    action.sa_flags = SA_SIGINFO;
+    REQUIRE_IS(sigaction(SIGSYS, &action, nullptr), 0);
+    rule rules[TRAPS_MAX];
+    for (unsigned i = 0; i < n; i++) rules[i] = {calls[i], -1, 0, ANSWER_SIGSYS};
+    filter_install(rules, n);
 }
 
 }

@@ -7,8 +7,9 @@
 //   kernel.h   what all share            sandbox.cc     refused from the start: another backend, and a reason
 //   main.cc    the run, the command line refused.cc     refused while a loop runs: an error, and everything comes back
 //   filter.cc  filters of system calls   limits.cc      few descriptors, no locked memory, an ordinary user
-//   echo.cc    an echo and its clients   untouched.cc   the ring is not touched when it was not asked for
-//                                        trouble.cc     enters that fail now and then
+//   opcode.cc  one operation refused     untouched.cc   the ring is not touched when it was not asked for
+//   echo.cc    an echo and its clients   trouble.cc     enters that fail now and then
+//   expect.cc  what AUTO is to take      masked.cc      each operation refused in turn: done without it
 //
 // Nothing here knows more of the library than <mio.h>.
 #pragma once
@@ -87,6 +88,19 @@ void filter_ring(uint32_t answer); // all three calls
 bool gate_exists();
 long gate(long call, long a, long b, long c, long d, long e, long f);
 
+// Each of these calls is answered by that function, in a signal's handler: the result, or a negated errno. Not for what
+// is executed.
+using trap_answer = long (*)(long call, const long *arguments);
+void trap_install(const long *calls, unsigned n, trap_answer answer);
+
+// --- operations -----------------------------------------------------------------------------------------------------
+
+// Every ring that is made from now on answers that operation with EACCES. hidden: it is not among those that the ring
+// says it knows, either.
+void opcode_refuse(int opcode, bool hidden);
+constexpr int OPCODES_MAX = 256;
+int opcodes_known(uint8_t known[OPCODES_MAX]); // by this kernel: how many numbers it has; 0: it does not tell
+
 // --- loops and echoes -----------------------------------------------------------------------------------------------
 
 // With an allocator that counts.
@@ -108,6 +122,8 @@ void echo_run(mio_loop_t *loop, echo_size size);
 
 // The same, but the loop's run may fail now and then: told by an answer, it is run again.
 void echo_run_until(mio_loop_t *loop, echo_size size, int passing_error);
+
+void expect_auto(const char *wanted, const char *reason_part); // see expect.cc
 
 int raw_connect(const mio_addr_t *at); // blocking, gives up after some seconds
 void raw_echo(int fd, unsigned round, size_t n); // one exchange, compared
