@@ -19,6 +19,7 @@
 
 #include <mio/error.h>
 
+#include <errno.h>
 #include <limits.h>
 #include <poll.h>
 
@@ -118,9 +119,15 @@ static bool ring_loans_end(loop *l, uring_state *u, burial how) {
     return true;
 }
 
+// Older kernels (5.10, 5.15) wait for a grace period first, and a signal ends that wait: then nothing has been done.
+// Signals that come faster than that can be are told to the caller in the end.
+constexpr int ENABLE_TRIES = 100;
+
 static int ring_enable(loop *l, uring_state *u) {
     if ((u->ring.setup & IORING_SETUP_R_DISABLED) != 0) {
-        const int error = l->calls->uring_register(u->ring.fd, IORING_REGISTER_ENABLE_RINGS, nullptr, 0);
+        int error, tries = 0;
+        do error = l->calls->uring_register(u->ring.fd, IORING_REGISTER_ENABLE_RINGS, nullptr, 0);
+        while (error == -EINTR && ++tries < ENABLE_TRIES);
         if (error < 0) return error;
     }
     u->thread = loop_thread(l);

@@ -9,7 +9,6 @@
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <ucontext.h>
 #include <unistd.h>
 
 #include <initializer_list>
@@ -53,41 +52,16 @@ static long enter(const long *a) {
     return gate(CALL_ENTER, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
 
-static void on_sigsys(int, siginfo_t *info, void *context) {
-    const int errno_before = errno;
-    [[maybe_unused]] ucontext_t *at = static_cast<ucontext_t *>(context);
-#if defined(__x86_64__)
-    greg_t *r = at->uc_mcontext.gregs;
-    const long a[6] = {r[REG_RDI], r[REG_RSI], r[REG_RDX], r[REG_R10], r[REG_R8], r[REG_R9]};
-    greg_t *result = &r[REG_RAX];
-#elif defined(__aarch64__)
-    unsigned long long *r = at->uc_mcontext.regs;
-    long a[6];
-    for (int i = 0; i < 6; i++) a[i] = static_cast<long>(r[i]);
-    unsigned long long *result = &r[0];
-#else
-    const long a[6] = {};
-    static long nowhere, *result = &nowhere;
-#endif
-    if (info->si_syscall == CALL_ENTER) {
-        *result = static_cast<decltype(*result + 0)>(enter(a));
-    } else {
-        others = others + 1;
-        *result = static_cast<decltype(*result + 0)>(gate(info->si_syscall, a[0], a[1], a[2], a[3], a[4], a[5]));
-    }
-    errno = errno_before;
+static long answer(long call, const long *a) {
+    if (call == CALL_ENTER) return enter(a);
+    others = others + 1;
+    return gate(call, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
 
 static void trap(const long *calls, unsigned n) {
     need_ring();
     if (!gate_exists()) skip("calls are trapped on other architectures");
-    struct sigaction action = {};
-    action.sa_sigaction = on_sigsys;
-    action.sa_flags = SA_SIGINFO;
-    REQUIRE_IS(sigaction(SIGSYS, &action, nullptr), 0);
-    rule rules[16];
-    for (unsigned i = 0; i < n; i++) rules[i] = {calls[i], -1, 0, ANSWER_SIGSYS};
-    filter_install(rules, n);
+    trap_install(calls, n, answer);
 }
 
 static mio_loop_t *ring_loop(uint32_t completions) {
@@ -141,6 +115,27 @@ CASE(a_run_goes_on_after_an_enter_that_was_refused_once) { echo_after_errors(EPE
 CASE(a_run_goes_on_after_an_enter_that_was_short_of_memory) { echo_after_errors(ENOMEM, mischief::error_before); }
 CASE(a_run_goes_on_after_an_enter_that_worked_and_said_it_did_not) { echo_after_errors(EIO, mischief::error_after); }
 
+// 5.10 and 5.15 wait for a grace period before a ring is enabled, and a signal ends that wait.
+static long answer_enabling(long call, const long *a) {
+    constexpr int INTERRUPTED = 5;
+    if (a[1] == IORING_REGISTER_ENABLE_RINGS && played < INTERRUPTED) {
+        played = played + 1;
+        return -EINTR;
+    }
+    return gate(call, a[0], a[1], a[2], a[3], a[4], a[5]);
+}
+
+CASE(a_ring_whose_enabling_is_interrupted_is_enabled_all_the_same) {
+    need_ring();
+    if (!gate_exists()) skip("calls are trapped on other architectures");
+    static const long calls[] = {CALL_REGISTER};
+    mio_loop_t *loop = ring_loop(0);
+    trap_install(calls, 1, answer_enabling);
+    echo_run(loop, ECHO_SMALL);
+    REQUIRE_IS(played, 5);
+    loop_destroy(loop);
+}
+
 // A loop whose time has come takes errors as they are, too.
 CASE(destroy_gets_through_errors_that_pass) {
     static const long calls[] = {CALL_ENTER};
@@ -164,10 +159,21 @@ CASE(destroy_gets_through_errors_that_pass) {
 
 // --- how many calls -------------------------------------------------------------------------------------------------
 
+static int features_missing() {
+    static int missing;
+    missing = 0;
+    mio_backend_features([](const char *, const char *, int value, const char *, void *) { missing += value != 0; }, nullptr);
+    return missing;
+}
+
 // Clients that write and read (which is not counted), all of them between two turns: the server is never short of work.
 CASE(eighty_echoes_at_once_cost_few_calls_and_the_metrics_know_it) {
     static const long calls[] = {CALL_ENTER, SYS_sendto, SYS_sendmsg, SYS_recvfrom, SYS_recvmsg, SYS_accept4,
-                                 SYS_epoll_ctl, SYS_epoll_pwait};
+                                 SYS_epoll_ctl, SYS_epoll_pwait, SYS_ppoll,
+#ifdef SYS_poll
+                                 SYS_poll,
+#endif
+    };
     constexpr unsigned CLIENTS = 80, ROUNDS = 200;
     trap(calls, sizeof calls / sizeof calls[0]);
     mio_loop_t *loop = ring_loop(0);
@@ -203,7 +209,7 @@ CASE(eighty_echoes_at_once_cost_few_calls_and_the_metrics_know_it) {
     printf("note: %.3f calls for an echo, the metrics say %.3f\n", static_cast<double>(counted) / (CLIENTS * ROUNDS),
            static_cast<double>(told) / (CLIENTS * ROUNDS));
     REQUIRE(counted <= told + 2 && told <= counted + 2);
-    REQUIRE(counted * 100 <= 15 * static_cast<int64_t>(CLIENTS * ROUNDS));
+    if (features_missing() == 0) REQUIRE(counted * 100 <= 15 * static_cast<int64_t>(CLIENTS * ROUNDS));
     for (int fd : fds) close(fd);
     loop_destroy(loop);
 }
