@@ -265,6 +265,31 @@ static inline void uring_gather(loop *l, uring_state *u) {
     uring_collect(l, u);
 }
 
+// An accept that nobody can cancel any more goes on taking connections until the ring is gone, and nobody would hear of
+// the last ones. (With DEFER_TASKRUN it does nothing without this thread.) The listeners are ours alone, or they would be
+// polled, and about to be closed: told to listen no more, they end their accepts.
+constexpr int ACCEPTS_MS = 20;
+
+static bool accepts_stop(loop *l, uring_state *u) {
+    bool any = false;
+    for (uint32_t fd = 0; fd < fd_table_end(&u->entries); fd++) {
+        if (!fd_table_has(&u->entries, fd) || uring_entry_at(u, fd)->in != uring_op::accept) continue;
+        any = true;
+        uring_entry_at(u, fd)->bits |= ENTRY_IN_CANCELLED;
+        (void)l->calls->shutdown(static_cast<int>(fd), SHUT_RD); // ENOTCONN: told before
+    }
+    return any;
+}
+
+static void accepts_end(loop *l, uring_state *u) {
+    if ((u->setup & IORING_SETUP_DEFER_TASKRUN) != 0) return;
+    for (int i = 0; i < ACCEPTS_MS && accepts_stop(l, u); i++) {
+        (void)l->calls->poll_one(-1, 0, 1);
+        uring_gather(l, u);
+        if (!uring_is_drained(u)) return; // as much as there is room for
+    }
+}
+
 // The ring is not this thread's, or it is refused from now on. What it has told is worked off first.
 static int uring_leave(loop *l, uring_state *u, int refusal) {
     if (u->dead) return 0;
@@ -275,6 +300,7 @@ static int uring_leave(loop *l, uring_state *u, int refusal) {
     u->received = 0;
     if (u->thread != 0 && u->ring.fd >= 0) {
         uring_gather(l, u);
+        if (refusal != 0 && uring_is_drained(u)) accepts_end(l, u);
         if (!uring_is_drained(u) || uring_ring_overflowed(&u->ring)) // EBUSY: only the ring's own thread can fetch that
             return nothing_found(l) ? static_cast<int>(MIO_EBUSY) : 0;
     }

@@ -228,7 +228,8 @@ static void complete_accept(loop *l, uring_state *u, const struct io_uring_cqe *
         return;
     }
     if (cqe->res < 0) {
-        in_failed(l, u, e, cqe->res);
+        const bool stopped = cqe->res == -EINVAL && (e->bits & ENTRY_IN_CANCELLED) != 0; // see accepts_stop
+        in_failed(l, u, e, stopped ? -ECANCELED : cqe->res);
         return;
     }
     const bool more = (cqe->flags & IORING_CQE_F_MORE) != 0;
