@@ -165,6 +165,7 @@ int64_t cpu_ns();
 int64_t clock_ns();
 void busy_ns(int64_t duration_ns);
 void sleep_ns(int64_t duration_ns);
+int64_t patience(int64_t duration_ns); // longer where CK_TIMEOUT_MULTIPLIER says that the machine is slow
 size_t open_descriptors();
 bool sanitized();   // the allocator keeps freed memory back: its size says nothing
 bool debug_build(); // debug builds panic on some mistakes

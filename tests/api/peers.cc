@@ -253,6 +253,12 @@ void sleep_ns(int64_t duration_ns) {
     }
 }
 
+int64_t patience(int64_t duration_ns) {
+    const char *factor = getenv("CK_TIMEOUT_MULTIPLIER");
+    const double by = factor == nullptr ? 1 : strtod(factor, nullptr);
+    return by > 1 ? static_cast<int64_t>(static_cast<double>(duration_ns) * by) : duration_ns;
+}
+
 bool sanitized() {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
     return true;

@@ -67,7 +67,7 @@ inline void turns(mio_loop_t *loop, int n) {
 
 // Until *calls has reached so many; two seconds are for ever here.
 inline void run_until(mio_loop_t *loop, const int *calls, int wanted, const char *what) {
-    const int64_t end_ns = clock_ns() + 2 * MIO_SECOND;
+    const int64_t end_ns = clock_ns() + patience(2 * MIO_SECOND);
     while (*calls < wanted) {
         assert_ok(mio_loop_run_once(loop, 5 * MIO_MILLISECOND));
         ck_assert_msg(clock_ns() < end_ns, "%s: %d of %d", what, *calls, wanted);

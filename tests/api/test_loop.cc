@@ -176,16 +176,16 @@ TEST(a_loop_that_spins_looks_before_it_sleeps_and_is_woken_all_the_same) {
     options.spin_ns = MIO_SECOND + 1;
     mio_loop_t *refused = nullptr;
     assert_is(mio_loop_create(&refused, &options), MIO_EINVAL);
-    options.spin_ns = 20 * MIO_MILLISECOND;
+    options.spin_ns = patience(20 * MIO_MILLISECOND);
     mio_loop_t *loop = loop_open_with(&options);
     // While it spins: it never slept, however often it looked.
     const int64_t begun = mio_loop_now_ns(loop);
-    run_for(loop, 5 * MIO_MILLISECOND);
+    run_for(loop, patience(5 * MIO_MILLISECOND));
     ck_assert_int_ge(mio_loop_now_ns(loop) - begun, 5 * MIO_MILLISECOND);
     ck_assert_uint_gt(metrics(loop).polls, 2);
     assert_is(metrics(loop).polls_waited, 0);
     // After it: it sleeps, and a timer, a stop, a post end the sleep.
-    run_for(loop, 40 * MIO_MILLISECOND);
+    run_for(loop, patience(40 * MIO_MILLISECOND));
     ck_assert_uint_ge(metrics(loop).polls_waited, 1);
     assert_is(mio_loop_hold(loop, 1), 0);
     const int64_t delays_ns[] = {MIO_MILLISECOND, 40 * MIO_MILLISECOND};

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -151,7 +152,19 @@ int raw_connect(const mio_addr_t *at) {
     const struct timeval patience = {5, 0};
     REQUIRE_IS(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience), 0);
     REQUIRE_IS(setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience), 0);
-    REQUIRE_IS(connect(fd, &at->u.any, at->len), 0);
+    // Rings whose completions the kernel works off when it likes interrupt their thread's own calls, and so does the
+    // end of any ring; a connect that was interrupted goes on by itself.
+    if (connect(fd, &at->u.any, at->len) != 0) {
+        if (errno != EINTR) failed(__FILE__, __LINE__, "connect: %s", strerror(errno));
+        struct pollfd connected = {fd, POLLOUT, 0};
+        int result, error = 0;
+        socklen_t len = sizeof error;
+        do result = poll(&connected, 1, 5000);
+        while (result < 0 && errno == EINTR);
+        REQUIRE_IS(result, 1);
+        REQUIRE_IS(getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len), 0);
+        REQUIRE_IS(error, 0);
+    }
     return fd;
 }
 

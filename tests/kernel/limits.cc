@@ -15,6 +15,7 @@ static void limit_set(int which, rlim_t value) {
     struct rlimit limit;
     REQUIRE_IS(getrlimit(static_cast<__rlimit_resource>(which), &limit), 0);
     limit.rlim_cur = value;
+    if (limit.rlim_max < value && geteuid() == 0) limit.rlim_max = value; // 64 KiB on older kernels
     REQUIRE_IS(setrlimit(static_cast<__rlimit_resource>(which), &limit), 0);
 }
 

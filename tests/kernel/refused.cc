@@ -144,8 +144,9 @@ static bool blast_round(const int *fds, uint64_t *received, uint64_t round) {
     for (int i = 0; i < BLASTERS; i++) {
         while (received[i] < (round + 1) * sizeof bytes) {
             const ssize_t n = recv(fds[i], bytes, sizeof bytes, 0);
+            if (n < 0 && errno == EINTR) continue;
             if (n <= 0) {
-                REQUIRE(n == 0 || errno == ECONNRESET);
+                if (n < 0 && errno != ECONNRESET) failed(__FILE__, __LINE__, "recv: %s", strerror(errno));
                 return false;
             }
             REQUIRE(pattern_is(bytes, static_cast<size_t>(n), received[i]));
@@ -190,8 +191,9 @@ static uint64_t received_by_peer(int fd) {
     uint64_t received = 0;
     for (;;) {
         const ssize_t n = recv(fd, bytes, sizeof bytes, 0);
+        if (n < 0 && errno == EINTR) continue;
         if (n <= 0) {
-            REQUIRE(n == 0 || errno == ECONNRESET);
+            if (n < 0 && errno != ECONNRESET) failed(__FILE__, __LINE__, "recv: %s", strerror(errno));
             return received;
         }
         REQUIRE(pattern_is(bytes, static_cast<size_t>(n), received));
