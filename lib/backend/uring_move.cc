@@ -119,12 +119,15 @@ static bool ring_loans_end(loop *l, uring_state *u, burial how) {
     return true;
 }
 
-// Older kernels (5.10, 5.15) wait for a grace period first, and a signal ends that wait: then nothing has been done.
-// Signals that come faster than that can be are told to the caller in the end.
+// Older kernels (5.10, 5.15) wait for a grace period first, which work of the thread's rings may interrupt: then nothing
+// has been done.
 constexpr int ENABLE_TRIES = 100;
 
 static int ring_enable(loop *l, uring_state *u) {
     if ((u->ring.setup & IORING_SETUP_R_DISABLED) != 0) {
+        // Entries were taken: a fork's child runs it. So the kernel would say as well, but an older one waits first until
+        // all that is in the ring has ended.
+        if (io_uring_smp_load_acquire(u->ring.sq_head) != 0) return -EBADFD;
         int error, tries = 0;
         do error = l->calls->uring_register(u->ring.fd, IORING_REGISTER_ENABLE_RINGS, nullptr, 0);
         while (error == -EINTR && ++tries < ENABLE_TRIES);

@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -180,8 +181,16 @@ static int sys_uring_setup(unsigned entries, struct io_uring_params *params) {
 static int sys_uring_enter(int fd, unsigned submit, unsigned wait, unsigned flags, const void *arg, size_t arg_size) {
     return negated(static_cast<int>(syscall(426, fd, submit, wait, flags, arg, arg_size)));
 }
+// Older kernels (5.10, 5.15) wait for a grace period before some registrations, and a signal ends that wait: one that
+// comes every few milliseconds would end it each time. (SIGSYS is a sandbox's answer to the call itself.)
 static int sys_uring_register(int fd, unsigned what, void *arg, unsigned n) {
-    return negated(static_cast<int>(syscall(427, fd, what, arg, n)));
+    sigset_t others, before;
+    sigfillset(&others);
+    sigdelset(&others, SIGSYS);
+    pthread_sigmask(SIG_BLOCK, &others, &before);
+    const int result = negated(static_cast<int>(syscall(427, fd, what, arg, n)));
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    return result;
 }
 
 const sys sys_real = {
