@@ -35,7 +35,7 @@ endif
 
 # These goals work without config.mk. Those of $(setup) install first what they lack.
 unconfigured := clean distclean dist help
-setup := check check-% demo bench coverage distcheck
+setup := check check-% demo bench coverage distcheck kernels
 goals := $(or $(MAKECMDGOALS),all)
 
 PACKAGE_VERSION := 0
@@ -46,7 +46,7 @@ set_up = $(shell ( $(1) ) >&2)$(if $(filter-out 0,$(.SHELLSTATUS)),$(error the s
 
 ifneq ($(filter-out $(unconfigured),$(goals)),)
 ifneq ($(and $(filter $(setup),$(goals)),$(if $(dry_run),,yes)),)
-$(call set_up,$(srcdir)/tools/bootstrap $(if $(filter-out demo bench,$(filter $(setup),$(goals))),--check,--build))
+$(call set_up,$(srcdir)/tools/bootstrap $(if $(filter kernels check-kernels,$(goals)),--kernels,$(if $(filter-out demo bench,$(filter $(setup),$(goals))),--check,--build)))
 endif
 ifeq ($(wildcard config.mk),)
 $(call set_up,echo "not configured yet: running $(srcdir)/configure with default options" && $(srcdir)/configure -q)
@@ -229,6 +229,24 @@ $(B)/tests/kernel: $(call objects,$(kernel_sources)) $(static_library)
 	@mkdir -p $(@D)
 	$(Q)$(link_program)
 
+# For machines on which nothing else is: tests/kernel/boot/run. The linker's warnings are of parts of the C library that
+# load others, which no test calls there.
+boot := $(addprefix $(B)/boot/,init api kernel torture mio-info)
+boot_sources := $(sort $(wildcard $(srcdir)/tests/kernel/boot/*.cc))
+link_static = $(CXX) $(CXXFLAGS) $(LDFLAGS) -static -o $@ $(filter %.o %.a,$^) $(1) -pthread $(LIBS) 2>$@.log || \
+	{ cat $@.log; exit 1; }
+
+$(B)/boot/init: $(B)/obj/tests/kernel/boot/init.o
+$(B)/boot/api: $(call objects,$(api_sources)) $(addprefix $(B)/obj/tests/kernel/,boot/without.o filter.o opcode.o) \
+	$(support) $(static_library)
+$(B)/boot/kernel: $(call objects,$(kernel_sources)) $(static_library)
+$(B)/boot/torture: $(call objects,$(torture_sources)) $(static_library)
+$(B)/boot/mio-info: $(call objects,$(info_sources)) $(static_library)
+$(boot):
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(call link_static,$(if $(filter %/api,$@),$(call pkg_config,--static --libs check)))
+
 $(B)/tests/unit/%: $(B)/obj/tests/unit/%.o $(support) $(static_library)
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
@@ -302,6 +320,16 @@ check-configure:
 	$(call test,,$(suite_configure))
 check-readme:
 	$(call test,,$(suite_readme))
+
+# Other kernels, in qemu: all of them with everything, or one with the quickest part.
+.PHONY: kernels check-kernels
+kernels check-kernels: TEST_TIMEOUT = 400
+kernels:
+	+@$(MAKE) --no-print-directory -k $(jobs) these THESE='$(boot)' || echo "not all could be linked statically"
+	@$(srcdir)/tests/kernel/boot/run $(B)/boot $(RELEASES)
+check-kernels:
+	+@$(MAKE) --no-print-directory -k $(jobs) these THESE='$(boot)' || echo "not all could be linked statically"
+	$(call test,,'kernels=$(srcdir)/tests/kernel/boot/run --short $(B)/boot')
 
 .PHONY: demo bench coverage
 demo:
@@ -397,7 +425,7 @@ distcheck: dist
 # build/ may be somebody's own build directory as well: only what this Makefile put there goes.
 clean:
 	@[ ! -d $(B)/distcheck ] || chmod -R u+w $(B)/distcheck
-	@rm -rf $(addprefix $(B)/,obj bin examples tests log coverage distcheck ci flags libmio.pc libmio-config.cmake \
+	@rm -rf $(addprefix $(B)/,obj bin examples tests boot log coverage distcheck ci flags libmio.pc libmio-config.cmake \
 		libmio-config-version.cmake) $(B)/libmio.a $(B)/libmio.so*
 	@rmdir $(B) 2>/dev/null || true
 
@@ -411,6 +439,7 @@ help:
 	@echo 'make demo             set everything up, build, put the echo server under load'
 	@echo 'make check-PART       PART: api $(BACKENDS) unit abi examples kernel includes configure readme,'
 	@echo '                      tests (unit, api, examples)'
+	@echo 'make kernels          the tests on other kernels, booted in qemu; RELEASES="bullseye bookworm trixie"'
 	@echo 'make torture          random sequences of calls against a model, 10,000 seeds of each kind'
 	@echo 'make bench            the micro-benchmark; BENCH_ARGS=...'
 	@echo 'make coverage         lines of lib/ that the tests reach'
@@ -421,4 +450,4 @@ help:
 
 -include $(patsubst %.o,%.d,$(lib_objects) $(odr_objects) \
 	$(call objects,$(example_sources) $(load_sources) $(info_sources) $(bench_sources) $(api_sources) $(unit_sources) \
-	$(support_sources) $(torture_sources) $(kernel_sources)))
+	$(support_sources) $(torture_sources) $(kernel_sources) $(boot_sources)))

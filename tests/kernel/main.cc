@@ -103,11 +103,18 @@ bool in_child(void (*body)(void *arg), void *arg) {
     return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
+// Longer with a sanitizer, and where CK_TIMEOUT_MULTIPLIER says that the machine is slow.
+static unsigned case_limit_s() {
+    const char *factor = getenv("CK_TIMEOUT_MULTIPLIER");
+    const long by = factor == nullptr ? 1 : strtol(factor, nullptr, 10);
+    return static_cast<unsigned>((sanitized() ? 4 : 1) * CASE_LIMIT_S * (by > 1 ? by : 1));
+}
+
 static void case_run(const test_case *one) {
     case_name = one->name;
     case_process = getpid();
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    alarm(static_cast<unsigned>(sanitized() ? 4 * CASE_LIMIT_S : CASE_LIMIT_S));
+    alarm(case_limit_s());
     const size_t before = open_descriptors();
     one->body();
     const size_t after = open_descriptors();
