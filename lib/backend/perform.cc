@@ -79,10 +79,12 @@ static bool perform_accept(loop *l, channel *c) {
 bool perform_receive_own(loop *l, channel *c, const struct iovec *own, bool doubtful) {
     mio_assert(own->iov_len > 0); // a read of nothing would look like the end
     ssize_t n;
+    lane_show(&c->reads);
     do {
         l->counters.backend_calls++;
         n = l->calls->recv(c->fd, own->iov_base, own->iov_len, MSG_DONTWAIT);
     } while (__builtin_expect(n == -EINTR, 0));
+    lane_hide(&c->reads);
     if (n <= 0) return n == -EAGAIN ? false : perform_receive_end(l, c, n);
     request_finish(l, &c->in, n, 0, nullptr, 0);
     return static_cast<size_t>(n) == own->iov_len || doubtful;
@@ -98,6 +100,7 @@ bool perform_send_many(loop *l, channel *c) {
     struct iovec iov[PERFORM_VECTORS];
     const unsigned count = lane_gather(&c->writes, iov, PERFORM_VECTORS);
     ssize_t n = 0; // a lane with nothing but empty buffers
+    lane_show(&c->writes);
     if (count == 1) {
         do {
             l->counters.backend_calls++;
@@ -112,6 +115,7 @@ bool perform_send_many(loop *l, channel *c) {
             n = l->calls->sendmsg(c->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
         } while (__builtin_expect(n == -EINTR, 0));
     }
+    lane_hide(&c->writes);
     // EINPROGRESS: a fast-open connect that had no cookie sends its SYN now, and takes bytes once that is answered.
     if (n == -EAGAIN || n == -EINPROGRESS) return false;
     request_finish(l, &c->out, n, 0, nullptr, 0);

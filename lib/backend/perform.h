@@ -67,7 +67,9 @@ __attribute__((always_inline)) inline bool perform_send(loop *l, channel *c) {
     const size_t moved = static_cast<size_t>(req->moved);
     if (__builtin_expect(buf.len == moved, 0)) return perform_send_many(l, c);
     l->counters.backend_calls++;
+    lane_show(&c->writes);
     const ssize_t n = l->calls->send(c->fd, buf.base + moved, buf.len - moved, MSG_DONTWAIT | MSG_NOSIGNAL);
+    lane_hide(&c->writes);
     if (__builtin_expect(n < 0, 0)) {
         if (n == -EAGAIN || n == -EINPROGRESS) return false; // the latter: see perform_send_many
         if (n == -EINTR) return perform_send_many(l, c);

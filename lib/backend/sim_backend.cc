@@ -177,8 +177,13 @@ static look look_receive(sim_carrier *c, sim_fd *f) {
     // The read's own buffer is described as of the records that io has seen: not while some are still queued.
     const bool all_seen = static_cast<int32_t>(l->done_head - c->last) >= 0;
     struct iovec room;
-    if (all_seen && lane_room(&channel_of(c->req)->reads, &room) && room.iov_len != 0)
-        return report(c, f, sim_socket_receive(s, &room, 1, false), 0, nullptr, 0);
+    const lane *reads = &channel_of(c->req)->reads;
+    if (all_seen && lane_room(reads, &room) && room.iov_len != 0) {
+        lane_show(reads);
+        const int64_t n = sim_socket_receive(s, &room, 1, false);
+        lane_hide(reads);
+        return report(c, f, n, 0, nullptr, 0);
+    }
 
     char *at;
     if (!pool_reserve(l, &at, &room.iov_len)) return report(c, f, -ENOBUFS, 0, nullptr, 0);
@@ -194,9 +199,12 @@ static look look_receive(sim_carrier *c, sim_fd *f) {
 
 static look look_send(sim_carrier *c, sim_fd *f) {
     struct iovec iov[GATHER_MAX];
-    const unsigned n = lane_gather(&channel_of(c->req)->writes, iov, GATHER_MAX);
+    const lane *writes = &channel_of(c->req)->writes;
+    const unsigned n = lane_gather(writes, iov, GATHER_MAX);
     if (n == 0) return report(c, f, -ECANCELED, 0, nullptr, 0); // what it was for was taken back
+    lane_show(writes);
     const int64_t result = sim_socket_send(f->socket, iov, n);
+    lane_hide(writes);
     if (result == -EAGAIN) return look::waits;
     mio_assert(result != 0);
     return report(c, f, result, 0, nullptr, 0);

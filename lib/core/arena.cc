@@ -13,6 +13,8 @@
 //   - An orphan's word reaches ORPHAN alone exactly once (no reference left to change it), by the last release, by the
 //     one that failed to queue it, or in arena_orphan itself; who does that frees it.
 //   - Memory that is home is poisoned under ASan; handed out is exactly what was asked for.
+//   - Guard mode (core/guard.h): what comes home is held before it is free; whatever is at home is looked at before it
+//     is handed out or given back to the system.
 #include "core/arena.h"
 
 #include "base/assert.h"
@@ -52,6 +54,7 @@ arena *arena_open(const struct sys *calls, loop *of, uint64_t thread) {
     a->of = of;
     a->thread.store(thread, std::memory_order_relaxed);
     a->out.store(1, std::memory_order_relaxed);
+    a->held_most = GUARD ? GUARD_HELD_BYTES : 0;
     return a;
 }
 
@@ -89,11 +92,12 @@ static void block_make(arena *a, block *b, size_t cap, size_t mapping, block_kin
     if (a->blocks != nullptr) a->blocks->all_prev = b;
     a->blocks = b;
     region_hide(b->owner.base, cap);
+    if (GUARD) guard_made(b);
 }
 
 // A mapping of its own for cap bytes and the header.
 static block *block_map(arena *a, size_t cap, block_kind kind, unsigned size_class) {
-    const size_t mapping = round_up(BLOCK_HEADER + cap, ARENA_PAGE);
+    const size_t mapping = round_up(BLOCK_HEADER + cap + GUARD_ROOM, ARENA_PAGE);
     void *at = a->calls->map(mapping);
     if (at == nullptr) return nullptr;
     a->mapped_bytes += mapping;
@@ -110,6 +114,7 @@ static void block_unmap(const sys *calls, block *b) {
 
 static void block_unmap_now(arena *a, block *b) {
     mio_assert(b->local == 0 && b->mapping != 0);
+    if (GUARD) guard_look(b);
     if (b->all_next != nullptr) b->all_next->all_prev = b->all_prev;
     if (b->all_prev != nullptr) b->all_prev->all_next = b->all_next;
     else a->blocks = b->all_next;
@@ -120,7 +125,7 @@ static void block_unmap_now(arena *a, block *b) {
 // Cuts one off the newest chunk. What is left of a chunk that is too short is given up: less than a block.
 static block *block_cut(arena *a, unsigned c) {
     const size_t cap = class_size(c);
-    const size_t stride = round_up(BLOCK_HEADER + cap, BLOCK_ALIGNMENT);
+    const size_t stride = round_up(BLOCK_HEADER + cap + GUARD_ROOM, BLOCK_ALIGNMENT);
     if (static_cast<size_t>(a->uncut_end - a->uncut) < stride) {
         void *at = a->calls->map(ARENA_CHUNK);
         if (at == nullptr) return nullptr;
@@ -143,9 +148,7 @@ static inline block *free_pop(arena *a, unsigned c) {
     return b;
 }
 
-block *arena_take(arena *a, size_t cap) {
-    mio_assert(cap != 0 && cap <= MIO_BUF_SIZE_MAX);
-    const unsigned c = class_of(cap);
+static block *block_find(arena *a, size_t cap, unsigned c) {
     block *b = nullptr;
     if (c < ARENA_CLASSES) {
         b = free_pop(a, c);
@@ -163,7 +166,19 @@ block *arena_take(arena *a, size_t cap) {
     } else {
         b = block_map(a, cap, block_kind::mapped, c);
     }
+    return b;
+}
+
+block *arena_take(arena *a, size_t cap) {
+    mio_assert(cap != 0 && cap <= MIO_BUF_SIZE_MAX);
+    const unsigned c = class_of(cap);
+    block *b = block_find(a, cap, c);
+    if (GUARD && b == nullptr && !queue_empty(a->held)) { // failing would be the worse service
+        arena_unhold(a);
+        b = block_find(a, cap, c);
+    }
     if (b == nullptr) return nullptr;
+    if (GUARD) guard_out(b, cap);
     mio_assert_slow(b->local == 0 && b->remote.load(std::memory_order_relaxed) == 0);
     b->local = 1;
     a->out_bytes += b->owner.cap;
@@ -179,6 +194,7 @@ bool arena_fits(const block *b, size_t cap) {
 
 void arena_show(block *b, size_t cap) {
     mio_assert(cap <= b->owner.cap);
+    if (GUARD) guard_resized(b, cap);
     region_show(b->owner.base, cap);
     region_hide(b->owner.base + cap, b->owner.cap - cap);
 }
@@ -206,8 +222,7 @@ static void large_drop(arena *a, unsigned spared) {
     block_unmap_now(a, b);
 }
 
-static void large_home(arena *a, block *b) {
-    a->large_out -= b->owner.cap;
+static void large_free(arena *a, block *b) {
     const unsigned c = b->size_class;
     if (c == ARENA_CLASSES) {
         block_unmap_now(a, b);
@@ -218,6 +233,40 @@ static void large_home(arena *a, block *b) {
     }
     const size_t keep = a->large_out > ARENA_KEPT_BYTES ? a->large_out : ARENA_KEPT_BYTES;
     while (a->large_free > keep) large_drop(a, c);
+}
+
+// It may be handed out again. Owner thread.
+static void block_free(arena *a, block *b) {
+    if (b->kind == block_kind::receive) {
+        pool_block_free(a->of, b);
+    } else if (b->kind == block_kind::mapped) {
+        large_free(a, b);
+    } else {
+        b->next = a->free_blocks[b->size_class];
+        a->free_blocks[b->size_class] = b;
+    }
+}
+
+static void held_let_go(arena *a) {
+    block *b = queue_pop(&a->held);
+    a->held_bytes -= BLOCK_HEADER + b->owner.cap;
+    guard_look(b);
+    block_free(a, b);
+}
+
+static void block_hold(arena *a, block *b) {
+    queue_push(&a->held, b);
+    a->held_bytes += BLOCK_HEADER + b->owner.cap;
+    while (a->held_bytes > a->held_most) held_let_go(a);
+}
+
+void arena_unhold(arena *a) {
+    while (!queue_empty(a->held)) held_let_go(a);
+}
+
+void arena_hold_receive(arena *a, block *b) {
+    mio_assert(b->kind == block_kind::receive && b->local == 0 && b->offset == 0);
+    block_hold(a, b);
 }
 
 // Nothing of it is alive. Owner thread.
@@ -231,12 +280,10 @@ static void block_home(block *b) {
     a->out_bytes -= b->owner.cap;
     region_hide(b->owner.base, b->owner.cap);
     if (__builtin_expect(b->charged, 0)) pool_copy_home(a->of, b);
-    if (b->kind == block_kind::mapped) {
-        large_home(a, b);
-    } else {
-        b->next = a->free_blocks[b->size_class];
-        a->free_blocks[b->size_class] = b;
-    }
+    if (b->kind == block_kind::mapped) a->large_out -= b->owner.cap;
+    if (GUARD) guard_home(b, b->mark.asked);
+    if (GUARD && b->owner.cap <= GUARD_HELD_PIECE) block_hold(a, b);
+    else block_free(a, b);
 }
 
 void block_last(block *b) {
@@ -290,6 +337,7 @@ bool arena_await(arena *a, remote *box) {
 // The last reference to an orphan is gone: on any thread. Its memory, and with the last of them the arena, goes.
 static void orphan_end(block *b) {
     arena *a = b->home;
+    if (GUARD) guard_home(b, 0);
     if (b->mapping != 0) block_unmap(a->calls, b);
     if (a->out.fetch_sub(1, std::memory_order_acq_rel) == 1) arena_end(a);
 }
@@ -338,12 +386,14 @@ void block_release_elsewhere(block *b) {
 void arena_orphan(arena *a) {
     collect(returned_list(a->returned.head.exchange(inbox<block>::closed_mark(), std::memory_order_acq_rel)));
     a->thread.store(0, std::memory_order_relaxed);
+    if (GUARD) arena_unhold(a);
     a->of = nullptr;
     for (block *b = a->blocks, *next; b != nullptr; b = next) {
         next = b->all_next;
         const int64_t word = b->remote.load(std::memory_order_acquire);
         mio_assert((word & BLOCK_ORPHAN) == 0);
         if (word == static_cast<int64_t>(b->local) * BLOCK_BALANCE) { // nothing alive, nobody about to handle it
+            if (GUARD) guard_look(b);
             if (b->mapping != 0) block_unmap(a->calls, b);
             continue;
         }

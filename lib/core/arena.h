@@ -15,6 +15,7 @@
 #include "base/inbox.h"
 #include "base/memory.h"
 #include "base/thread.h"
+#include "core/guard.h"
 
 #include <mio/buf.h>
 
@@ -46,10 +47,11 @@ struct block {                       // in front of its memory; what every relea
     block_kind kind;
     uint8_t size_class;              // sized, mapped; ARENA_CLASSES: too large to be kept
     bool charged;                    // a copy that counts as held (pool_copy)
+    guard_mark mark;                 // guard mode
 };
 
-constexpr size_t BLOCK_HEADER = 128; // from a block to its memory
-static_assert(sizeof(block) <= BLOCK_HEADER && sizeof(mio_buf_owner_t) == 40, "block header");
+constexpr size_t BLOCK_HEADER = 128 + GUARD_ROOM; // from a block to its memory
+static_assert(sizeof(block) + GUARD_ROOM <= BLOCK_HEADER && sizeof(mio_buf_owner_t) == 40, "block header");
 
 // Size classes, 4 per power of two: 64, 80, 96, 112, 128, 160, ... 4 MiB. Those up to ARENA_SIZED_MAX are cut from
 // chunks and stay with the arena. Larger ones have a mapping each, and free ones are kept as long as they are no more
@@ -76,6 +78,8 @@ struct arena {
     size_t out_bytes;              // sized and mapped blocks handed out
     size_t large_out, large_free;  // bytes of blocks of kind mapped: in use, kept
     block *free_blocks[ARENA_CLASSES];
+    queue<block> held;             // guard mode: came home, and are not used again for a while
+    size_t held_bytes, held_most;
     char apart[64];                // what other threads write lies on lines of its own
     inbox<block> returned;         // released elsewhere; empty, the awaited mark, a list, or closed
     remote *wakes;                 // whom a release wakes that finds the awaited mark; a reference of the arena's own
@@ -103,6 +107,12 @@ bool arena_await(arena *a, remote *box);
 // the arena was nobody's (0) or the caller's until now: a thread that gives a loop away sets 0 first. 0 is always
 // right, only slower.
 void arena_set_thread(arena *a, uint64_t thread);
+
+inline bool arena_holds(const arena *a) { return GUARD && a->held_most != 0; }
+// Owner thread, guard mode: all that is held is let go.
+void arena_unhold(arena *a);
+// The same for a block of the pool, nothing of which is alive; when it is let go, pool_block_free gets it.
+void arena_hold_receive(arena *a, block *b);
 
 // Owner thread.
 block *arena_take(arena *a, size_t cap);          // local == 1, cap bytes at owner.base; nullptr: out of memory
@@ -147,6 +157,7 @@ inline void block_release_running(const arena *running, block *b) {
 
 // One reference more; the caller holds one.
 inline void block_share(block *b) {
+    if (GUARD) __atomic_store_n(&b->mark.shared, true, __ATOMIC_RELAXED);
     if (__builtin_expect(block_is_mine(b), 1)) {
         mio_assert_slow(b->local != 0 && "a buffer was shared after its release");
         b->local++;
@@ -157,6 +168,7 @@ inline void block_share(block *b) {
 
 inline void buf_release(mio_buf_t *buf) {
     if (buf->owner != nullptr) {
+        bufs_hide(buf, 1);
         if (__builtin_expect(block_is_ours(buf->owner), 1)) block_release(block_of(buf->owner));
         else mio_buf_release(buf);
     }

@@ -26,6 +26,7 @@ static void owner_release(mio_buf_owner_t *owner) {
     mio_assert_slow(references > 0 && "a buffer was released twice");
     if (references == 1) __atomic_store_n(&owner->references, 0, __ATOMIC_RELEASE); // ours is the only one
     else if (__atomic_sub_fetch(&owner->references, 1, __ATOMIC_ACQ_REL) != 0) return;
+    if (GUARD_HIDES) region_show(base, cap); // it is theirs again
     owner->release(owner, base, cap);
 }
 
@@ -144,6 +145,7 @@ int mio_buf_keep(mio_loop_t *public_loop, mio_buf_t *buf, size_t reserve) {
 void mio_buf_release(mio_buf_t *buf) {
     if (buf == nullptr) return;
     mio_buf_owner_t *owner = buf->owner;
+    bufs_hide(buf, 1);
     *buf = mio_buf_t();
     if (owner == nullptr) return;
     if (block_is_ours(owner)) block_release(block_of(owner));

@@ -70,7 +70,7 @@ static uint32_t seed_of(const loop *l, uint64_t number) {
 }
 
 static void slabs_open(loop *l) {
-#ifdef MIO_DEBUG
+#if defined(MIO_DEBUG) || defined(MIO_GUARD)
     const uint32_t quarantine = 32;
 #else
     const uint32_t quarantine = 0;

@@ -136,6 +136,7 @@ inline bool callback_end(loop *l, handle *h, int64_t begun_ns, const char *what)
 // What a callback left in a buffer that nobody looks at any more: goes home, the struct stays as it is.
 inline void buf_release_running(loop *l, mio_buf_t *buf) {
     if (buf->owner == nullptr) return;
+    bufs_hide(buf, 1);
     if (__builtin_expect(block_is_ours(buf->owner), 1)) block_release_running(l->buffers, block_of(buf->owner));
     else mio_buf_release(buf);
 }

@@ -69,6 +69,7 @@ int pool_open(loop *l, size_t block_size, size_t max_bytes) {
 
 void pool_close(loop *l) {
     arena_collect(l->buffers); // what was released between runs is home before the hot block goes
+    if (GUARD) arena_unhold(l->buffers);
     struct pool *p = &l->pool;
     if (p->hot == nullptr) return;
     mio_assert(p->lent_count == 0);
@@ -93,9 +94,16 @@ static bool pool_run_dry(struct pool *p) {
 static block *block_take(loop *l) {
     struct pool *p = &l->pool;
     block *next = p->spare;
-    if (next == nullptr) return arena_take_receive(l->buffers, p->block_size);
+    if (next == nullptr) {
+        next = arena_take_receive(l->buffers, p->block_size);
+        if (!GUARD || next != nullptr) return next;
+        arena_unhold(l->buffers);
+        next = p->spare;
+        if (next == nullptr) return nullptr;
+    }
     p->spare = next->next;
     p->spare_count--;
+    if (GUARD) guard_out(next, p->block_size);
     return next;
 }
 
@@ -124,22 +132,10 @@ static void window_turn(struct pool *p) {
     p->window = 0;
 }
 
-void pool_block_home(loop *l, block *b) {
+// It may be cut again.
+void pool_block_free(loop *l, block *b) {
     struct pool *p = &l->pool;
-    mio_assert_slow(b->kind == block_kind::receive && b->local == 0);
-    b->offset = 0;
-    region_hide(b->owner.base, p->block_size);
-    if (__builtin_expect(b == p->hot, 1)) {
-        if (__builtin_expect(p->dry, 0)) held_less(p, 0);
-        return;
-    }
-    if (p->hot == nullptr) { // closed
-        arena_give_receive(l->buffers, b);
-        return;
-    }
-    mio_assert(p->held_count > 0);
     const uint32_t wanted = p->peak > p->spare_keep ? p->peak : p->spare_keep;
-    p->held_count--;
     if (p->spare_count < (wanted < p->spare_limit ? wanted : p->spare_limit)) {
         b->next = p->spare;
         p->spare = b;
@@ -147,6 +143,36 @@ void pool_block_home(loop *l, block *b) {
     } else {
         arena_give_receive(l->buffers, b);
     }
+}
+
+// Guard mode: another one is hot, if there is memory.
+static void hot_hold(loop *l, block *b) {
+    block *next = block_take(l);
+    if (next == nullptr) return;
+    l->pool.hot = next;
+    arena_hold_receive(l->buffers, b);
+}
+
+void pool_block_home(loop *l, block *b) {
+    struct pool *p = &l->pool;
+    mio_assert_slow(b->kind == block_kind::receive && b->local == 0);
+    const uint32_t used = b->offset;
+    b->offset = 0;
+    region_hide(b->owner.base, p->block_size);
+    if (GUARD) guard_home(b, used);
+    if (__builtin_expect(b == p->hot, 1)) {
+        if (__builtin_expect(p->dry, 0)) held_less(p, 0);
+        if (arena_holds(l->buffers)) hot_hold(l, b);
+        return;
+    }
+    if (p->hot == nullptr) { // closed
+        arena_give_receive(l->buffers, b);
+        return;
+    }
+    mio_assert(p->held_count > 0);
+    p->held_count--;
+    if (arena_holds(l->buffers)) arena_hold_receive(l->buffers, b);
+    else pool_block_free(l, b);
     if (++p->window == POOL_WINDOW) window_turn(p);
     held_less(p, p->block_size);
 }
@@ -186,10 +212,14 @@ bool pool_lent_used(loop *l, unsigned number) {
     mio_assert(b != nullptr && b->local != 0);
     if (lent_is_whole(b)) {
         region_hide(b->owner.base, p->block_size);
-        return true;
+        if (!arena_holds(l->buffers)) {
+            if (GUARD) guard_home(b, p->block_size);
+            return true;
+        }
     }
     p->lent[number] = nullptr;
     p->lent_count--;
+    if (GUARD) b->offset = static_cast<uint32_t>(p->block_size); // how much of it was filled is the kernel's secret
     if (++p->held_count > p->peak) p->peak = p->held_count;
     held_add(p, p->block_size);
     block_release(b); // the kernel's reference; what is left decides when it comes home

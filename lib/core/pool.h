@@ -16,6 +16,8 @@
 //                      no longer keeps a whole block. The copies count as held
 //   held >= max        dry: pool_reserve says false until held is an eighth below max
 //
+// In guard mode a block that is home is held for a while before it is SPARE (core/guard.h), and another one is hot.
+//
 // A kernel that cuts by itself (a ring of buffers) is lent blocks; each has one reference that is the kernel's. When the
 // kernel is done with one it is lent again at once if nothing of it is alive; else it is held from then on, as above.
 #pragma once
@@ -70,6 +72,7 @@ bool pool_has_room(const loop *l);
 
 bool pool_refill(loop *l);                   // the slow half of pool_reserve: hot is replaced; false: dry
 void pool_block_home(loop *l, block *b);     // nothing of a receive block is alive (from arena.cc)
+void pool_block_free(loop *l, block *b);     // and it is held no longer (guard mode)
 void pool_copy_home(loop *l, block *b);      // nor of a charged copy
 size_t pool_held_bytes(const loop *l);       // held, copies, and the hot block if it has live slices
 

@@ -55,10 +55,12 @@ static bool unread_join(loop *l, stream *s) {
     if (mio_buf_alloc(loop_public(l), total, &joined) < 0) return false;
     pushback *first = s->unread;
     for (const pushback *p = first; p != nullptr; p = p->next) {
+        bufs_show(&p->buf, 1);
         memcpy(joined.base + joined.len, p->buf.base, p->buf.len);
         joined.len += p->buf.len;
     }
     buf_release(&first->buf);
+    bufs_hide(&joined, 1);
     first->buf = joined;
     s->unread = first->next;
     stream_drop_unread(l, s);
@@ -104,6 +106,7 @@ static void detach_end(loop *l, stream *s, lane_request *req, int status) {
     request_free(l, req);
     bool survived = true;
     if (!silent) {
+        bufs_show(unread, n);
         const int64_t begun_ns = callback_begin(l, s);
         cb(theirs<mio_stream_t>(s), status, fd, unread, n, arg);
         survived = callback_end(l, s, begun_ns, "detach");
@@ -272,6 +275,7 @@ int mio_stream_adopt(mio_loop_t *public_loop, int fd, mio_buf_t *unread, unsigne
         if (unread[i].len == 0) continue;
         mio_buf_t piece = unread[i]; // the caller's stay as they are until all have a place
         if (!stream_unread_append(l, s, &piece)) {
+            bufs_show(unread, i);
             unread_forget(l, s);
             s->fd = -1;
             handle_abandon(s);

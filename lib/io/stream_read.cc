@@ -85,12 +85,14 @@ static pushback *pushback_create(loop *l, mio_buf_t *buf) {
     p->next = nullptr;
     p->buf = *buf;
     *buf = mio_buf_t();
+    bufs_hide(&p->buf, 1);
     return p;
 }
 
 static mio_buf_t pushback_pop(loop *l, stream *s) {
     pushback *p = s->unread;
     const mio_buf_t buf = p->buf;
+    bufs_show(&buf, 1);
     s->unread = p->next;
     slab_give(&l->slabs[SLAB_PUSHBACK], p);
     return buf;
@@ -148,6 +150,7 @@ static size_t read_until_take(lane_request *req, const char *from, size_t n) {
 // Offers bytes to the lane, read after read; returns how many found a taker.
 static size_t lane_feed(stream *s, const char *from, size_t n) {
     size_t taken = 0;
+    lane_show(&s->reads);
     while (taken < n) {
         lane_request *req = lane_first_wanting(&s->reads);
         if (req == nullptr) break;
@@ -161,13 +164,16 @@ static size_t lane_feed(stream *s, const char *from, size_t n) {
             taken += part;
         }
     }
+    lane_hide(&s->reads);
     return taken;
 }
 
 static void lane_feed_unread(loop *l, stream *s) {
     while (s->unread != nullptr && lane_first_wanting(&s->reads) != nullptr) {
         mio_buf_t *buf = &s->unread->buf;
+        bufs_show(buf, 1);
         const size_t taken = lane_feed(s, buf->base, buf->len);
+        bufs_hide(buf, 1);
         buf->base += taken;
         buf->len -= taken;
         buf->cap -= taken;
@@ -207,6 +213,7 @@ static bool read_deliver(loop *l, stream *s, lane_request *req) {
         const int64_t n = req->result == 0 ? req->moved : req->result;
         const auto cb = reinterpret_cast<mio_read_cb>(req->cb);
         req->state = request_state::free;
+        bufs_show(req->bufs, 1);
         const int64_t begun_ns = callback_begin(l, s);
         cb(theirs<mio_stream_t>(s), n, &req->bufs[0], req->arg);
         survived = callback_end(l, s, begun_ns, op_table[static_cast<unsigned>(req->op)].name);
@@ -463,6 +470,7 @@ static mio_req_t read_one_shot(mio_stream_t *public_stream, op_code op, mio_buf_
     req->total = static_cast<int64_t>(total);
     req->bufs[0] = *buf;
     *buf = mio_buf_t();
+    bufs_hide(req->bufs, 1);
     if (delimiter_len != 0) memcpy(req->delimiter, delimiter, delimiter_len);
     req->delimiter_len = static_cast<uint8_t>(delimiter_len);
     if ((s->bits & STREAM_TIMED) != 0 && lane_empty(&s->reads)) stream_touch_start(l, s, 0);

@@ -150,6 +150,7 @@ static void writes_control(loop *l, stream *s) {
 static inline bool write_call(loop *l, stream *s, lane_request *req) {
     if (req->cb == nullptr || (req->flags & REQUEST_ABANDONED) != 0) return true;
     req->state = request_state::free;
+    bufs_show(req->bufs, req->bufs_used);
     const int64_t begun_ns = callback_begin(l, s);
     reinterpret_cast<mio_write_cb>(req->cb)(theirs<mio_stream_t>(s), req->result, req->moved, req->bufs, req->bufs_used,
                                             req->arg);
@@ -371,6 +372,7 @@ __attribute__((noinline)) static mio_req_t write_any(stream *s, mio_buf_t *bufs,
         req->bufs[i] = bufs[i];
         bufs[i] = mio_buf_t();
     }
+    bufs_hide(req->bufs, n);
     if ((s->bits & STREAM_TIMED) != 0 && lane_empty(&s->writes)) stream_touch_start(l, s, 1);
     lane_push(&s->writes, req);
     s->queued_bytes += static_cast<size_t>(total);
@@ -399,6 +401,7 @@ mio_req_t mio_stream_write(mio_stream_t *public_stream, mio_buf_t *bufs, unsigne
     s->queued_bytes = bufs->len;
     req->bufs[0] = *bufs;
     *bufs = mio_buf_t();
+    bufs_hide(req->bufs, 1);
     req->next = req;
     s->writes.tail = req;
     carrier_start(l, &s->out, op_code::send);

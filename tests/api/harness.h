@@ -169,6 +169,8 @@ int64_t patience(int64_t duration_ns); // longer where CK_TIMEOUT_MULTIPLIER say
 size_t open_descriptors();
 bool sanitized();   // the allocator keeps freed memory back: its size says nothing
 bool debug_build(); // debug builds panic on some mistakes
+bool guard_build(); // freed buffers are held for a while, up to HELD_MOST
+constexpr uint64_t HELD_MOST = 4 << 20;
 
 }
 

@@ -282,6 +282,14 @@ bool debug_build() {
 #endif
 }
 
+bool guard_build() {
+#ifdef MIO_GUARD
+    return true;
+#else
+    return false;
+#endif
+}
+
 int child_status(pid_t child) {
     int status = 0;
     assert_is(waitpid(child, &status, 0), child);

@@ -200,6 +200,7 @@ TEST(a_buffer_released_on_another_thread_comes_home) {
         assert_ok(mio_loop_run_once(loop, 0));
         if (i == 20) warm = metrics(loop).buffer_bytes;
     }
+    if (guard_build()) warm += HELD_MOST;
     ck_assert_uint_le(metrics(loop).buffer_bytes, warm > start ? warm : start); // used again, not mapped anew
 }
 
