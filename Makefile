@@ -35,7 +35,7 @@ endif
 
 # These goals work without config.mk. Those of $(setup) install first what they lack.
 unconfigured := clean distclean dist help
-setup := check check-% demo bench coverage distcheck kernels
+setup := check check-% demo bench coverage distcheck mutations kernels
 goals := $(or $(MAKECMDGOALS),all)
 
 PACKAGE_VERSION := 0
@@ -331,6 +331,11 @@ check-kernels:
 	+@$(MAKE) --no-print-directory -k $(jobs) these THESE='$(boot)' || echo "not all could be linked statically"
 	$(call test,,'kernels=$(srcdir)/tests/kernel/boot/run --short $(B)/boot')
 
+# Mistakes planted one by one in a copy of the tree, and which test sees each; MUTATIONS='NAME...' for some of them.
+.PHONY: mutations
+mutations:
+	+@MAKE='$(MAKE)' CC='$(CC)' CXX='$(CXX)' $(srcdir)/tests/mutation/run $(srcdir) $(B)/mutation $(MUTATIONS)
+
 .PHONY: demo bench coverage
 demo:
 	+@$(MAKE) --no-print-directory $(jobs) these THESE='lib examples tools'
@@ -425,7 +430,7 @@ distcheck: dist
 # build/ may be somebody's own build directory as well: only what this Makefile put there goes.
 clean:
 	@[ ! -d $(B)/distcheck ] || chmod -R u+w $(B)/distcheck
-	@rm -rf $(addprefix $(B)/,obj bin examples tests boot log coverage distcheck ci flags libmio.pc libmio-config.cmake \
+	@rm -rf $(addprefix $(B)/,obj bin examples tests boot log coverage mutation distcheck ci flags libmio.pc libmio-config.cmake \
 		libmio-config-version.cmake) $(B)/libmio.a $(B)/libmio.so*
 	@rmdir $(B) 2>/dev/null || true
 
@@ -441,6 +446,7 @@ help:
 	@echo '                      tests (unit, api, examples)'
 	@echo 'make kernels          the tests on other kernels, booted in qemu; RELEASES="bullseye bookworm trixie"'
 	@echo 'make torture          random sequences of calls against a model, 10,000 seeds of each kind'
+	@echo 'make mutations        plants mistakes in the library, one by one: does a test see each?'
 	@echo 'make bench            the micro-benchmark; BENCH_ARGS=...'
 	@echo 'make coverage         lines of lib/ that the tests reach'
 	@echo 'make install          DESTDIR=... for packagers; uninstall, installcheck'

@@ -265,7 +265,7 @@ TEST(memory_that_is_used_as_it_should_be_ends_in_peace) {
 
 // --- what a user touches --------------------------------------------------------------------------------------------
 
-static char touched; // so that the load is not left out
+static volatile char touched; // so that the load is not left out
 static char own[64];
 
 static mio_stream_t *connecting(mio_loop_t *loop) {
@@ -349,10 +349,10 @@ TEST(a_touch_of_a_buffer_that_was_given_away_is_reported) {
     ADDRESS_ONLY();
     void (*const crimes[])(mio_loop_t *) = {write_and_touch, read_and_touch, wrap_and_touch, unread_and_touch,
                                             release_and_touch};
-    for (auto *crime : crimes) {
-        const words last = commit(crime);
+    for (size_t i = 0; i < sizeof crimes / sizeof *crimes; i++) {
+        const words last = commit(crimes[i]);
         ck_assert_msg(last.status != 0 && last.status != FAILED && strstr(last.text, "use-after-poison") != nullptr,
-                      "crime %d ended with %d: %s", static_cast<int>(&crime - crimes), last.status, last.text);
+                      "crime %zu ended with %d: %s", i, last.status, last.text);
     }
 }
 
