@@ -393,7 +393,8 @@ void arena_orphan(arena *a) {
         const int64_t word = b->remote.load(std::memory_order_acquire);
         mio_assert((word & BLOCK_ORPHAN) == 0);
         if (word == static_cast<int64_t>(b->local) * BLOCK_BALANCE) { // nothing alive, nobody about to handle it
-            if (GUARD) guard_look(b);
+            if (GUARD && b->local == 0) guard_look(b);
+            else if (GUARD) guard_home(b, 0); // its last reference went elsewhere, at this moment: it was never home
             if (b->mapping != 0) block_unmap(a->calls, b);
             continue;
         }

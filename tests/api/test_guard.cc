@@ -309,7 +309,8 @@ static mio_buf_t wrapped() {
 static void wrap_and_touch(mio_loop_t *loop) {
     mio_buf_t buf = wrapped();
     if (mio_stream_write(connecting(loop), &buf, 1, nullptr, nullptr) <= 0) _exit(FAILED);
-    touched = own[0];
+    const char *volatile at = own; // of its own variables a compiler knows that they may be touched
+    touched = at[0];
 }
 
 static void unread_and_touch(mio_loop_t *loop) {

@@ -2,6 +2,8 @@
 // ends. Which completions there is room for is ring_model_rings.cc's.
 #include "support/ring_model_inside.h"
 
+#include "core/guard.h"
+
 #if MIO_HAVE_URING
 
 #include <errno.h>
@@ -35,11 +37,29 @@ static size_t op_size(const model_op *o) {
     return size;
 }
 
+// A kernel reads what guard mode hides from everybody else; what was freed it may not read either.
+static bool is_hidden([[maybe_unused]] const char *at, [[maybe_unused]] size_t n) {
+#ifdef MIO_POISON
+    size_t scale, offset;
+    __asan_get_shadow_mapping(&scale, &offset);
+    const uintptr_t first = reinterpret_cast<uintptr_t>(at) >> scale;
+    const uintptr_t last = (reinterpret_cast<uintptr_t>(at) + n - 1) >> scale;
+    constexpr unsigned char BY_HAND = 0xf7; // poisoned by region_hide
+    for (uintptr_t i = first; i <= last; i++)
+        if (*reinterpret_cast<const unsigned char *>(i + offset) == BY_HAND) return true;
+#endif
+    return false;
+}
+
 void sent_add(int socket, const struct iovec *pieces, size_t n, size_t size) {
     std::string *sent = &world->sockets[socket].sent;
     for (size_t i = 0; i < n && size > 0; i++) {
         const size_t part = size < pieces[i].iov_len ? size : pieces[i].iov_len;
-        sent->append(static_cast<const char *>(pieces[i].iov_base), part);
+        const auto *from = static_cast<const char *>(pieces[i].iov_base);
+        const bool hidden = mio::GUARD_HIDES && part != 0 && is_hidden(from, part);
+        if (hidden) mio::region_show(from, part);
+        sent->append(from, part);
+        if (hidden) mio::region_hide(from, part);
         size -= part;
     }
 }

@@ -32,7 +32,7 @@ static constexpr unsigned MILLION = 50000;
 #else
 static constexpr unsigned MILLION = 1000000;
 #endif
-static constexpr unsigned WARM_UP = 2000;
+static constexpr unsigned WARM_UP = mio::GUARD ? 6000 : 2000; // a quarantine is to be filled
 static constexpr unsigned CLIENTS = 32;
 static constexpr size_t SIZE = 100;
 
