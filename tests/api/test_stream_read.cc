@@ -129,8 +129,7 @@ struct pausing {
     int calls;
 };
 
-TEST(pause_inside_the_callback_holds_what_has_come_and_loses_nothing) {
-    mio_loop_t *loop = loop_open();
+static void pause_inside_the_callback(mio_loop_t *loop) {
     pair streams = connect_pair(loop);
     static pausing state;
     state = {};
@@ -156,6 +155,15 @@ TEST(pause_inside_the_callback_holds_what_has_come_and_loses_nothing) {
     }
     ck_assert(!state.wrong);
     assert_is(state.received, 1000000);
+}
+
+TEST(pause_inside_the_callback_holds_what_has_come_and_loses_nothing) { pause_inside_the_callback(loop_open()); }
+
+// With blocks of 4 KiB much comes in one batch: the pause finds the rest of it on its way.
+TEST(pause_in_the_midst_of_what_came_at_once_loses_nothing) {
+    mio_loop_options_t options = loop_options();
+    options.buffer_block = 4096;
+    pause_inside_the_callback(loop_open_with(&options));
 }
 
 TEST(stop_and_start_in_one_turn_lose_no_byte) {

@@ -157,6 +157,17 @@ static void test_answers_to_cancels_that_nobody_asked_for(void **) {
     expect_unharmed();
 }
 
+// Accepted for a listener that is gone, or never was: nobody hears of it, and the descriptor does not stay open (what is
+// left over is found when the model closes).
+static void test_connections_for_nobody_are_closed(void **) {
+    for (const int listener : {e.fd, a.fd, 999}) {
+        const int fd = calls->socket(AF_INET, SOCK_STREAM, IPPROTO_TCP);
+        post(token(op_of(mio::uring_op::accept), 0x7777, static_cast<uint32_t>(listener)), fd, 0);
+    }
+    turns(2);
+    expect_unharmed();
+}
+
 static void test_false_wakes(void **) {
     for (int i = 0; i < 100; i++) post(token(op_of(mio::uring_op::wake), 0, 0), i, IORING_CQE_F_MORE);
     turn();
@@ -225,6 +236,7 @@ int main() {
         loop_test(test_the_right_sequence_of_another_operation),
         loop_test(test_noise),
         loop_test(test_answers_to_cancels_that_nobody_asked_for),
+        loop_test(test_connections_for_nobody_are_closed),
         loop_test(test_false_wakes),
         loop_test(test_results_that_are_no_errors_of_the_system),
         loop_test(test_what_cannot_be_ends_the_program),
