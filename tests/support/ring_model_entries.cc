@@ -38,6 +38,7 @@ static size_t op_size(const model_op *o) {
 }
 
 // A kernel reads what guard mode hides from everybody else; what was freed it may not read either.
+__attribute__((no_sanitize("address"))) // for it reads the shadow itself
 static bool is_hidden([[maybe_unused]] const char *at, [[maybe_unused]] size_t n) {
 #ifdef MIO_POISON
     size_t scale, offset;
