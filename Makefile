@@ -35,7 +35,7 @@ endif
 
 # These goals work without config.mk. Those of $(setup) install first what they lack.
 unconfigured := clean distclean dist help
-setup := check check-% demo bench coverage distcheck mutations kernels
+setup := check check-% fuzz demo bench coverage distcheck mutations kernels
 goals := $(or $(MAKECMDGOALS),all)
 
 PACKAGE_VERSION := 0
@@ -336,6 +336,47 @@ check-kernels:
 mutations:
 	+@MAKE='$(MAKE)' CC='$(CC)' CXX='$(CXX)' $(srcdir)/tests/mutation/run $(srcdir) $(B)/mutation $(MUTATIONS)
 
+# Fuzzers, by clang with libFuzzer: another build, of its own, in build/fuzz. Only lib/ tells the fuzzer what was reached.
+FUZZ_CC = clang
+FUZZ_CXX = clang++
+FUZZ_SECONDS =
+fuzz_names := $(if $(filter 1,$(libmio_HAVE_URING)),ring) addr
+fuzz_built = $(B)/fuzz/$(B)/tests/fuzz
+fuzz_objects = $(call objects,$(sort $(wildcard $(srcdir)/tests/fuzz/$(1).cc $(srcdir)/tests/fuzz/$(1)_*.cc)))
+
+$(B)/obj/tests/fuzz/%.o: $(srcdir)/tests/fuzz/%.cc $(B)/flags
+	$(call say,CXX,$<)
+	@mkdir -p $(@D)
+	$(Q)$(call compile,$(test_flags) -I$(srcdir)/lib $(call pkg_config,--cflags cmocka))
+
+# The library last: a fuzzer may have a panic of its own.
+$(foreach t,$(fuzz_names),$(eval $(B)/tests/fuzz/$(t): $(call fuzz_objects,$(t)) $(support) $(static_library)))
+$(fuzz_names:%=$(B)/tests/fuzz/%):
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(call link_program,$(call pkg_config,--libs cmocka) -fsanitize=fuzzer)
+
+define build_fuzzers
++@mkdir -p $(B)/fuzz; if $(srcdir)/tests/fuzz/run --can $(FUZZ_CXX); then cd $(B)/fuzz && \
+	$(abspath $(srcdir))/configure -q --with-sanitizer=address,undefined CC='$(FUZZ_CC)' CXX='$(FUZZ_CXX)' CFLAGS='-O1 -g' \
+	CXXFLAGS='-O1 -g' && $(MAKE) --no-print-directory $(jobs) these THESE='$(fuzz_names:%=$(B)/tests/fuzz/%)' \
+	COVERAGE=-fsanitize=fuzzer-no-link; fi
+endef
+
+.PHONY: fuzz check-fuzz fuzz-corpus
+# What is found in a long run lies in build/fuzz/found; the inputs that a run came to know are kept for the next one.
+fuzz:
+	$(build_fuzzers)
+	@$(srcdir)/tests/fuzz/run $(fuzz_built) $(B)/fuzz $(or $(FUZZ_SECONDS),600) $(fuzz_names)
+check-fuzz:
+	$(build_fuzzers)
+	@$(srcdir)/tools/run-tests -l $(B)/log -t 900 \
+		'fuzz=$(srcdir)/tests/fuzz/run $(fuzz_built) $(B)/fuzz $(or $(FUZZ_SECONDS),60) $(fuzz_names)'
+# Writes tests/fuzz/corpus anew: the fewest inputs that reach what it, and what the runs came to know, reach.
+fuzz-corpus:
+	$(build_fuzzers)
+	@$(srcdir)/tests/fuzz/run --merge $(fuzz_built) $(B)/fuzz $(fuzz_names)
+
 .PHONY: demo bench coverage
 demo:
 	+@$(MAKE) --no-print-directory $(jobs) these THESE='lib examples tools'
@@ -430,7 +471,7 @@ distcheck: dist
 # build/ may be somebody's own build directory as well: only what this Makefile put there goes.
 clean:
 	@[ ! -d $(B)/distcheck ] || chmod -R u+w $(B)/distcheck
-	@rm -rf $(addprefix $(B)/,obj bin examples tests boot log coverage mutation distcheck ci flags libmio.pc libmio-config.cmake \
+	@rm -rf $(addprefix $(B)/,obj bin examples tests boot log coverage fuzz mutation distcheck ci flags libmio.pc libmio-config.cmake \
 		libmio-config-version.cmake) $(B)/libmio.a $(B)/libmio.so*
 	@rmdir $(B) 2>/dev/null || true
 
@@ -446,7 +487,7 @@ help:
 	@echo '                      tests (unit, api, examples)'
 	@echo 'make kernels          the tests on other kernels, booted in qemu; RELEASES="bullseye bookworm trixie"'
 	@echo 'make torture          random sequences of calls against a model, 10,000 seeds of each kind'
-	@echo 'make mutations        plants mistakes in the library, one by one: does a test see each?'
+	@echo 'make fuzz mutations        plants mistakes in the fuzzers of tests/fuzz, FUZZ_SECONDS=600 each; check-fuzz: 60 s each, all at once' library, one by one: does a test see each?'
 	@echo 'make bench            the micro-benchmark; BENCH_ARGS=...'
 	@echo 'make coverage         lines of lib/ that the tests reach'
 	@echo 'make install          DESTDIR=... for packagers; uninstall, installcheck'
@@ -456,4 +497,4 @@ help:
 
 -include $(patsubst %.o,%.d,$(lib_objects) $(odr_objects) \
 	$(call objects,$(example_sources) $(load_sources) $(info_sources) $(bench_sources) $(api_sources) $(unit_sources) \
-	$(support_sources) $(torture_sources) $(kernel_sources) $(boot_sources)))
+	$(support_sources) $(torture_sources) $(kernel_sources) $(wildcard $(srcdir)/tests/fuzz/*.cc))) $(boot_sources)))
