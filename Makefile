@@ -340,7 +340,7 @@ mutations:
 FUZZ_CC = clang
 FUZZ_CXX = clang++
 FUZZ_SECONDS =
-fuzz_names := $(if $(filter 1,$(libmio_HAVE_URING)),ring) addr
+fuzz_names := $(if $(filter 1,$(libmio_HAVE_URING)),ring) addr api
 fuzz_built = $(B)/fuzz/$(B)/tests/fuzz
 fuzz_objects = $(call objects,$(sort $(wildcard $(srcdir)/tests/fuzz/$(1).cc $(srcdir)/tests/fuzz/$(1)_*.cc)))
 
