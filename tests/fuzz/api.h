@@ -37,7 +37,7 @@ struct thing { // a handle
     // listeners
     bool ended;
     // timers, hooks, wakeups
-    bool active;
+    bool active, idles; // idles: while it is active time hardly passes
     int64_t due_ns, repeat_ns;
     unsigned sends;
 };
@@ -72,7 +72,6 @@ struct state {
     bool loose;     // something was cut short: what arrives may have holes
     bool told;      // a callback is running
     unsigned inside; // calls that may not call back
-    unsigned idle_hooks;
     int64_t budget_ns; // of virtual time
     int stranded, wrapped;
     uint64_t numbers;

@@ -385,7 +385,9 @@ static void act_make() {
         made(t, error, timer);
     } else if (kind == MIO_KIND_HOOK) {
         mio_hook_t *hook = nullptr;
-        const int error = CALL(mio_hook_create(now.loops[at], static_cast<enum mio_hook_phase>(take_below(now.in, 3)), &hook));
+        const unsigned phase = take_below(now.in, 3);
+        t->idles = phase == MIO_HOOK_IDLE;
+        const int error = CALL(mio_hook_create(now.loops[at], static_cast<enum mio_hook_phase>(phase), &hook));
         made(t, error, hook);
     } else {
         mio_wakeup_t *wakeup = nullptr;
@@ -427,6 +429,7 @@ static void act_hook() {
     if (t == nullptr) return;
     auto *hook = static_cast<mio_hook_t *>(t->handle);
     const bool on = take_below(now.in, 2) == 0;
+    if (on && t->idles && now.told) return; // in the midst of a run it would take its time to the end
     const int error = on ? CALL(mio_hook_start(hook, told_hook, t)) : CALL(mio_hook_stop(hook));
     must(error == (t->closing ? MIO_EBADF : 0));
     if (error == 0) t->active = on;
@@ -525,7 +528,7 @@ static void act_run() {
         return;
     }
     for (const thing &t : now.things) // time hardly passes
-        if (t.kind == MIO_KIND_HOOK && t.active && limit_ns > MIO_MICROSECOND) limit_ns = MIO_MICROSECOND;
+        if (t.idles && t.active && limit_ns > MIO_MICROSECOND) limit_ns = MIO_MICROSECOND;
     if (limit_ns > now.budget_ns) return;
     now.budget_ns -= limit_ns;
     if (take_below(now.in, 4) == 0 && at >= 0) {
