@@ -387,7 +387,7 @@ bench:
 	+@$(MAKE) --no-print-directory $(jobs) these THESE='$(bench)'
 	@$(if $(bench),$(bench) $(BENCH_ARGS),echo "there is no benchmark: tools/bench is empty"; exit 1)
 
-# Another build, of its own, in build/coverage: lines of lib/ that the tests reach. Only lib/ is compiled with counters.
+# Another build, of its own, in build/coverage: lines and branches of lib/ that the tests reach; what they do not is listed. Only lib/ is compiled with counters.
 coverage:
 	@mkdir -p $(B)/coverage
 	@cd $(B)/coverage && $(abspath $(srcdir))/configure -q CC='$(CC)' CXX='$(CXX)' CXXFLAGS='-O0 -g' CFLAGS='-O0 -g' \
@@ -395,7 +395,8 @@ coverage:
 	@find $(B)/coverage -name '*.gcda' -delete
 	+@$(MAKE) --no-print-directory -C $(B)/coverage check-tests COVERAGE=--coverage || \
 		[ -n "$$(find $(B)/coverage -name '*.gcda' | head -n 1)" ]
-	@$(srcdir)/tools/coverage-report $(B)/coverage/$(B)/obj/lib
+	@$(srcdir)/tools/coverage-report $(B)/coverage/$(B)/obj/lib $(B)/coverage/unreached
+	@echo 'not reached: $(B)/coverage/unreached'
 
 # ----------------------------------------------------------------------------------------------- installation
 
@@ -489,7 +490,7 @@ help:
 	@echo 'make torture          random sequences of calls against a model, 10,000 seeds of each kind'
 	@echo 'make fuzz mutations        plants mistakes in the fuzzers of tests/fuzz, FUZZ_SECONDS=600 each; check-fuzz: 60 s each, all at once' library, one by one: does a test see each?'
 	@echo 'make bench            the micro-benchmark; BENCH_ARGS=...'
-	@echo 'make coverage         lines of lib/ that the tests reach'
+	@echo 'make coverage         lines and branches of lib/ that the tests reach, by room'
 	@echo 'make install          DESTDIR=... for packagers; uninstall, installcheck'
 	@echo 'make dist, distcheck  a tarball; build and test it'
 	@echo 'make clean, distclean'
