@@ -488,7 +488,8 @@ help:
 	@echo '                      tests (unit, api, examples)'
 	@echo 'make kernels          the tests on other kernels, booted in qemu; RELEASES="bullseye bookworm trixie"'
 	@echo 'make torture          random sequences of calls against a model, 10,000 seeds of each kind'
-	@echo 'make fuzz mutations        plants mistakes in the fuzzers of tests/fuzz, FUZZ_SECONDS=600 each; check-fuzz: 60 s each, all at once' library, one by one: does a test see each?'
+	@echo 'make fuzz             the fuzzers of tests/fuzz, FUZZ_SECONDS=600 each; check-fuzz: 60 s each, all at once'
+	@echo 'make mutations        plants mistakes in the library, one by one: does a test see each?'
 	@echo 'make bench            the micro-benchmark; BENCH_ARGS=...'
 	@echo 'make coverage         lines and branches of lib/ that the tests reach, by room'
 	@echo 'make install          DESTDIR=... for packagers; uninstall, installcheck'
@@ -498,4 +499,4 @@ help:
 
 -include $(patsubst %.o,%.d,$(lib_objects) $(odr_objects) \
 	$(call objects,$(example_sources) $(load_sources) $(info_sources) $(bench_sources) $(api_sources) $(unit_sources) \
-	$(support_sources) $(torture_sources) $(kernel_sources) $(wildcard $(srcdir)/tests/fuzz/*.cc))) $(boot_sources)))
+	$(support_sources) $(torture_sources) $(kernel_sources) $(wildcard $(srcdir)/tests/fuzz/*.cc) $(boot_sources)))
