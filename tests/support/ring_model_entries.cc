@@ -45,11 +45,17 @@ static bool is_hidden([[maybe_unused]] const char *at, [[maybe_unused]] size_t n
     __asan_get_shadow_mapping(&scale, &offset);
     const uintptr_t first = reinterpret_cast<uintptr_t>(at) >> scale;
     const uintptr_t last = (reinterpret_cast<uintptr_t>(at) + n - 1) >> scale;
-    constexpr unsigned char BY_HAND = 0xf7; // poisoned by region_hide
-    for (uintptr_t i = first; i <= last; i++)
-        if (*reinterpret_cast<const unsigned char *>(i + offset) == BY_HAND) return true;
-#endif
+    constexpr unsigned char BY_HAND = 0xf7; // poisoned by region_hide; below 8: the granule's first bytes are not
+    bool hidden = false;
+    for (uintptr_t i = first; i <= last; i++) {
+        const unsigned char shadow = *reinterpret_cast<const unsigned char *>(i + offset);
+        if (shadow != 0 && shadow >= 8 && shadow != BY_HAND) return false; // nobody may read that
+        if (shadow != 0) hidden = true;
+    }
+    return hidden;
+#else
     return false;
+#endif
 }
 
 void sent_add(int socket, const struct iovec *pieces, size_t n, size_t size) {
