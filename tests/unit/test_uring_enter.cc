@@ -327,7 +327,7 @@ static void test_ten_thousand_echoes_are_counted(void **) {
     }
     const uint64_t counted = scripted_count(call::uring_enter);
     assert_int_equal(counted, PASSES);
-    for (unsigned i = 0; i < test::CALLS && !mio::GUARD; i++) { // guard mode fills its quarantine, and asks for the time
+    for (unsigned i = 0; i < test::CALLS && !mio::GUARD; i++) { // it fills a quarantine, and asks for the time
         if (i == static_cast<unsigned>(call::uring_enter)) continue;
         assert_int_equal(scripted_count(static_cast<call>(i)), 0); // no memory, no other call, not even the clock
     }
