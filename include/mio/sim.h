@@ -10,6 +10,7 @@
 #ifndef MIO_SIM_H
 #define MIO_SIM_H
 
+#include <mio/addr.h>
 #include <mio/base.h>
 
 /* Chances are in parts per million of each occasion. Zero is the default: no misfortune, but completions and loops in
@@ -26,9 +27,87 @@ typedef struct mio_sim_options {
     int64_t latency_min_ns;     /* one way; both 0: 50 us to 150 us */
     int64_t latency_max_ns;
     uint32_t socket_buffer;     /* bytes in flight per direction; default 65,536 */
+    uint32_t call_error_ppm;    /* a socket, connect, send or receive fails for want of something, and changes nothing:
+                                 * MIO_ENOMEM, MIO_ENOBUFS; socket also MIO_EMFILE, MIO_ENFILE */
+    uint32_t loss_ppm;          /* a segment is lost: it comes when TCP sends it again, after 200 ms and more */
+    uint32_t late_cancel_ppm;   /* a cancel takes up to 10 ms, and the operation's own result may be faster */
+    int64_t bandwidth;          /* bytes per second in each direction of each connection; 0: no limit */
 } mio_sim_options_t;
 MIO_DEFINE_INIT_(mio_sim_options_t);
 #define MIO_SIM_OPTIONS_INIT MIO_OPTIONS_INIT_(mio_sim_options_t)
+
+/* --- faults ---------------------------------------------------------------------------------------------------------
+ * What happens in a world at a time of its own, written by the program (mio_sim_schedule) or drawn from a seed
+ * (mio_sim_draw). Between `a` and `b` means in both directions, unless the kind or one_way says otherwise. Where several
+ * of one kind meet, the one that began last counts (MIO_SIM_PARTITION, MIO_SIM_BLACK_HOLE, MIO_SIM_PAUSE: any). */
+enum mio_sim_kind MIO_ENUM_ {
+    MIO_SIM_PARTITION = 1, /* nothing passes between a and b (one_way: from a to b). TCP sends again after 200 ms, 400 ms,
+                            * ... 2 min and gives up with MIO_ETIMEDOUT after 15 minutes; a connect after 127 s */
+    MIO_SIM_BLACK_HOLE,    /* as a partition; and connections that it finds between a and b never recover: they take what
+                            * fits into a socket's buffer, and nothing of it ever arrives */
+    MIO_SIM_HEAL,          /* ends the faults of a and b that last, of every kind but PAUSE, FAIL and the limits; with
+                            * neither side given all such faults of the world */
+    MIO_SIM_RESET,         /* connections between a and b are reset, on both ends */
+    MIO_SIM_LATENCY,       /* latency_min_ns to latency_max_ns between a and b, one way */
+    MIO_SIM_BANDWIDTH,     /* `bandwidth` between a and b, as in mio_sim_options */
+    MIO_SIM_LOSS,          /* `ppm` of the segments between a and b are lost */
+    MIO_SIM_PAUSE,         /* loops of a.nodes take no turn, as a stopped process; the world goes on */
+    MIO_SIM_FAIL,          /* `call` fails with `error`, `ppm` of the time (0: always), on sockets of a (connected to b) */
+    MIO_SIM_FD_LIMIT,      /* `room` more descriptors than there are when it begins, then MIO_EMFILE */
+    MIO_SIM_MEMORY_LIMIT,  /* loops of the world may allocate `room` bytes more than they have when it begins */
+    MIO_SIM_CLOCK_JUMP,    /* time jumps forward by jump_ns, the loops' clocks with it: what became due comes late */
+    MIO_SIM_WALL_JUMP      /* mio_sim_wall_ns jumps by jump_ns, forward or back; no loop looks at it */
+};
+
+enum mio_sim_call MIO_ENUM_ { /* of MIO_SIM_FAIL */
+    MIO_SIM_CALL_SOCKET = 1, /* has no sides */
+    MIO_SIM_CALL_ACCEPT,
+    MIO_SIM_CALL_CONNECT,
+    MIO_SIM_CALL_SEND,
+    MIO_SIM_CALL_RECEIVE
+};
+
+/* Sockets, by what is given: all of it must fit. Nothing given: every one. */
+typedef struct mio_sim_side {
+    uint64_t nodes;         /* bit n: those of loops on node n, mio_sim_node; 0: every one */
+    const mio_addr_t *addr; /* the address of their own end; its port does not matter. NULL: every one */
+    int port;               /* of their own end; 0: every one */
+} mio_sim_side_t;
+
+typedef struct mio_sim_fault {
+    size_t size;
+    int kind;         /* enum mio_sim_kind */
+    int one_way;      /* PARTITION, LATENCY, BANDWIDTH, LOSS: from a to b only */
+    int64_t after_ns; /* begins so long after it was scheduled */
+    int64_t for_ns;   /* and ends so long after that; 0: not by itself. Of those that last */
+    mio_sim_side_t a, b;
+    int64_t latency_min_ns, latency_max_ns;
+    int64_t bandwidth;
+    int64_t room;
+    int64_t jump_ns;
+    uint32_t ppm;
+    int call;         /* enum mio_sim_call */
+    int error;
+} mio_sim_fault_t;
+MIO_DEFINE_INIT_(mio_sim_fault_t);
+#define MIO_SIM_FAULT_INIT MIO_OPTIONS_INIT_(mio_sim_fault_t)
+
+/* What mio_sim_draw draws from. */
+typedef struct mio_sim_draw_options {
+    size_t size;
+    uint32_t kinds;     /* bit k: mio_sim_kind k. 0: all of the network's (PARTITION, BLACK_HOLE, RESET, LATENCY,
+                         * BANDWIDTH, LOSS) and PAUSE. MIO_SIM_HEAL is not drawn: what lasts ends by itself */
+    uint64_t nodes;     /* bit n: node n takes part; 0: nodes 0 and 1 */
+    int64_t within_ns;  /* every fault has begun and ended by then; default 10 s */
+    int64_t longest_ns; /* of one fault; default: a quarter of within_ns */
+} mio_sim_draw_options_t;
+MIO_DEFINE_INIT_(mio_sim_draw_options_t);
+#define MIO_SIM_DRAW_OPTIONS_INIT MIO_OPTIONS_INIT_(mio_sim_draw_options_t)
+
+#define MIO_SIM_TEXT_MAX 256 /* bytes that mio_sim_format writes at most, with its NUL */
+
+/* Does the run fail with these alone? Not 0: it does. */
+typedef int (*mio_sim_fails_cb)(const unsigned *list, unsigned n, void *arg);
 
 MIO_BEGIN
 
@@ -46,8 +125,39 @@ MIO_API uint64_t mio_sim_trace_hash(const mio_sim_t *world);
 MIO_API int64_t mio_sim_now_ns(const mio_sim_t *world);
 MIO_API uint64_t mio_sim_random(mio_sim_t *world); /* from the seed: for the program's own choices */
 
+/* The time of day in this world, nanoseconds since 1970: 2020 began when the world did. For programs that would look
+ * at the real one. 0: NULL. */
+MIO_API int64_t mio_sim_wall_ns(const mio_sim_t *world);
+
 /* Descriptors that exist in this world now; 0 after a clean end. MIO_EINVAL: NULL. */
 MIO_API int mio_sim_open_fds(const mio_sim_t *world);
+
+/* The node that a loop of a world lives on, 0 to 63: the machine, as faults see it. By itself each loop has its own, in
+ * order of creation, and the 65th begins again at 0. mio_sim_set_node puts it on another; what it has opened goes along
+ * as it is used. MIO_EINVAL: NULL, a loop of no world, no such node. */
+MIO_API int mio_sim_node(const mio_loop_t *loop);
+MIO_API int mio_sim_set_node(mio_loop_t *loop, int node);
+
+/* Adds a fault to the world's schedule; all of it is copied. Legal at any time, also in callbacks. What takes no time
+ * (after_ns 0) happens before the next turn. MIO_EINVAL: NULL, an unknown kind, call or one that cannot fail so, a time
+ * or an amount out of range, a for_ns for what does not last. MIO_E2BIG, MIO_ENOMEM. MIO_EPERM: another thread. */
+MIO_API MIO_CHECK_RESULT int mio_sim_schedule(mio_sim_t *world, const mio_sim_fault_t *fault);
+
+/* The fault number `index` of those that the seed holds; the same arguments give the same fault, so that a run may be
+ * repeated with some of them left out. It is not scheduled, and no world is asked. out->size must be set, as
+ * MIO_SIM_FAULT_INIT does. MIO_EINVAL: NULL, a kind or a time out of range. MIO_E2BIG. [any thread] */
+MIO_API MIO_CHECK_RESULT int mio_sim_draw(mio_sim_fault_t *out, uint64_t seed, unsigned index,
+                                          const mio_sim_draw_options_t *options);
+
+/* One line about a fault, for people. Returns its length; MIO_ENOBUFS: size is too small; MIO_EINVAL: NULL, no such
+ * kind. MIO_E2BIG. [any thread] */
+MIO_API int mio_sim_format(const mio_sim_fault_t *fault, char *text, size_t size);
+
+/* Looks for a shorter list that still fails: leaves out halves, quarters, ... single numbers (the indices of faults, or
+ * anything else that a run can do without), until no one of those left can be. The list keeps its order; `fails` is
+ * called with the first n and may do anything, run worlds above all. Returns how many are left at the beginning of the
+ * list; MIO_ENOENT: the whole list does not fail, and is as it was. MIO_EINVAL: NULL. [any thread] */
+MIO_API int mio_sim_shrink(unsigned *list, unsigned n, mio_sim_fails_cb fails, void *arg);
 
 /* Frees the world with all that is left in it. MIO_EBUSY: a loop lives in it, or it is run. MIO_EPERM: another thread.
  * NULL: 0. */

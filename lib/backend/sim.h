@@ -2,8 +2,11 @@
 //
 //   sim_world.cc    seed, virtual time, events, the trace, the descriptors, who runs next (mio_sim_*)
 //   sim_addr.cc     addresses and ports: who is bound to what, who listens where
-//   sim_net.cc      TCP in memory: handshakes, FIN, RST, who waits for what
+//   sim_connect.cc  TCP in memory: listening, connecting, accepting
+//   sim_net.cc      TCP in memory: lives of sockets, bytes, FIN, RST, who waits for what
 //   sim_pipe.cc     one direction of a connection: segments under way and their bytes
+//   sim_fault.cc    the schedule of faults, and what those that last do to the others (mio_sim_schedule)
+//   sim_draw.cc     faults drawn from a seed, told to people, left out one by one; knows no world
 //   sim_sys.cc      the table of system calls that loops of a world see
 //   sim_backend.cc  the seam: carriers in, completions out
 //
@@ -36,19 +39,24 @@ constexpr uint32_t SIM_FD_MAX = 1 << 20;
 // --- chance (sim_world.cc) ------------------------------------------------------------------------------------------
 
 // One generator per purpose: a program that draws a number of its own does not change the weather.
-enum sim_purpose { SIM_FOR_NETWORK, SIM_FOR_ORDER, SIM_FOR_MEMORY, SIM_FOR_PROGRAM, SIM_PURPOSES };
+enum sim_purpose { SIM_FOR_NETWORK, SIM_FOR_ORDER, SIM_FOR_MEMORY, SIM_FOR_PROGRAM, SIM_FOR_FAULTS, SIM_PURPOSES };
+
+inline uint64_t sim_mixed(uint64_t x) {
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+    return x ^ (x >> 31);
+}
 
 uint64_t sim_random(sim_world *w, sim_purpose purpose);
 uint32_t sim_below(sim_world *w, sim_purpose purpose, uint32_t limit); // 0 to limit - 1
 bool sim_chance(sim_world *w, sim_purpose purpose, uint32_t ppm);      // ppm 0 draws nothing
-int64_t sim_latency(sim_world *w);
 
 // --- the trace ------------------------------------------------------------------------------------------------------
 
 enum sim_what : uint8_t {
     SIM_DID_TURN, SIM_DID_SOCKET, SIM_DID_BIND, SIM_DID_LISTEN, SIM_DID_CONNECT, SIM_DID_ACCEPT, SIM_DID_SHUTDOWN,
     SIM_DID_CLOSE, SIM_DID_SEND, SIM_DID_RECEIVE, SIM_DID_ARRIVE, SIM_DID_ANSWER, SIM_DID_RESET, SIM_DID_FINISH,
-    SIM_DID_CANCEL, SIM_DID_ALLOC
+    SIM_DID_CANCEL, SIM_DID_ALLOC, SIM_DID_FAULT, SIM_DID_LOSE
 };
 
 void sim_trace(sim_world *w, sim_what what, uint32_t who, int64_t result);
@@ -60,6 +68,7 @@ enum class sim_event_kind : uint8_t {
     syn,    // a connecting socket's call reaches the other side
     answer, // the other side's answer reaches the connecting socket
     ready,  // the server's end of a connection may be accepted
+    cancel, // a cancel that took its time is there
 };
 
 struct sim_event {
@@ -70,10 +79,10 @@ struct sim_event {
 };
 
 // Room for the events of one more socket. false: no memory. After it sim_event_push cannot fail.
-constexpr size_t SIM_EVENTS_PER_SOCKET = 3;
+constexpr size_t SIM_EVENTS_PER_SOCKET = 4;
 bool sim_events_reserve(sim_world *w);
 void sim_event_push(sim_world *w, sim_socket *s, sim_event_kind kind, int64_t at_ns);
-void sim_events_run(sim_world *w);               // all that is due now
+void sim_events_run(sim_world *w);               // all that is due now, faults too
 int64_t sim_next_event_ns(const sim_world *w);   // MIO_NEVER: none
 void sim_advance(sim_world *w, int64_t to_ns);   // time goes on; no event is run
 
@@ -97,9 +106,58 @@ bool sim_may_listen(const sim_socket *s);                    // nobody else list
 void sim_unbind(sim_socket *s);
 sim_socket *sim_find_listener(sim_world *w, const sim_addr *to); // seeded among SO_REUSEPORT's
 
-// --- sockets (sim_net.cc) -------------------------------------------------------------------------------------------
+// --- faults (sim_fault.cc) ------------------------------------------------------------------------------------------
 
-enum class sim_mark : uint8_t { data, fin, reset };
+constexpr int SIM_NODES = 64;
+constexpr int8_t SIM_NO_NODE = -1;
+
+// Where one end of a connection is, as faults see it.
+struct sim_place {
+    int8_t node; // SIM_NO_NODE: no loop has asked for anything there
+    sim_addr at;
+};
+
+struct sim_side {
+    uint64_t nodes;
+    bool any_ip;
+    sim_addr at; // port 0: every one
+};
+
+//   pending --begin_ns--> (happens, over)            what takes no time
+//      +-----begin_ns--> active --end_ns, HEAL--> (over)
+// What is over is taken out of the list.
+struct sim_fault {
+    mio_sim_fault_t what; // its sides' addresses are not valid: a and b here
+    sim_side a, b;
+    int64_t begin_ns, end_ns; // MIO_NEVER: not by itself
+    int64_t limit;            // active: descriptors or bytes in all
+    uint32_t number;          // in order of scheduling; from its begin on, in order of beginning
+    bool active;
+};
+
+struct sim_faults {
+    sim_fault *list;
+    uint32_t count, capacity, active;
+    uint32_t scheduled, begun;
+    int64_t next_ns; // the earliest begin or end; MIO_NEVER: none
+    int64_t wall_jumped_ns;
+};
+
+void sim_faults_next(sim_world *w); // the one that is due at next_ns begins or ends
+void sim_faults_free(sim_world *w);
+int64_t sim_latency(sim_world *w, const sim_place *from, const sim_place *to);
+int64_t sim_bandwidth(const sim_world *w, const sim_place *from, const sim_place *to); // 0: no limit
+bool sim_cut(const sim_world *w, const sim_place *from, const sim_place *to);
+bool sim_loses(sim_world *w, const sim_place *from, const sim_place *to); // cut, or by chance: draws
+int sim_call_fails(sim_world *w, int call, const sim_place *at, const sim_place *far); // 0, or its error: draws
+bool sim_paused(const sim_world *w, int node);
+bool sim_fds_exhausted(const sim_world *w);
+bool sim_memory_exhausted(const sim_world *w, size_t size);
+
+// --- sockets (sim_net.cc, sim_connect.cc) ---------------------------------------------------------------------------
+
+// refusal: a reset that answers bytes, and is asked for again as long as they are sent again. A mere reset is sent once.
+enum class sim_mark : uint8_t { data, fin, reset, refusal };
 
 struct sim_segment {
     int64_t at_ns;
@@ -114,8 +172,12 @@ struct sim_pipe {
     char *ring;
     uint32_t size, head, filled, arrived;
     uint32_t first, count; // segments under way
+    uint32_t untold;       // bytes that were read, which the sender does not know: the way back is cut
     int64_t last_ns;       // nothing later arrives before this
+    int64_t line_ns;       // until then the sender's line is busy: bandwidth
     bool armed;            // an arrive event is in the queue
+    bool reset_coming;     // a reset or refusal is among the segments
+    uint8_t retries;       // of the first segment, in a row
     sim_segment segments[SIM_SEGMENTS];
 };
 
@@ -147,6 +209,10 @@ struct sim_socket {
     bool fin_seen;
     bool queued;          // on its listener's lists
     bool counted;         // in its waiting_count
+    bool asking;          // connecting: the handshake's first step is to be taken again
+    bool swallowed;       // its connection met a black hole
+    bool cancel_armed;    // a cancel event is in the queue
+    int8_t node;          // of the loop that last asked for something here; SIM_NO_NODE
     uint8_t retries;      // of the handshake's first step, or of its last
     int domain;
     int error;            // to be told once, negative
@@ -170,6 +236,7 @@ struct sim_carrier {
     bool begun;         // connect: the handshake was started
     bool cancelled;
     uint8_t patience;   // times a cancel may still be put off
+    int64_t cancel_ns;  // a cancel is not felt before
 };
 
 struct sim_fd {
@@ -200,9 +267,30 @@ int64_t sim_socket_readable(sim_socket *s);
 
 void sim_socket_event(sim_socket *s, sim_event_kind kind);
 
+inline void sim_socket_place(const sim_socket *s, sim_place *out) { *out = sim_place{s->node, s->local}; }
+void sim_far_place(const sim_socket *s, sim_place *out); // of its peer, or of whom it is to be connected to
+// What faults do to connections between two sides that begin (or have come to) lie so.
+void sim_connections_reset(sim_world *w, const sim_fault *between);
+void sim_connections_swallow(sim_world *w, const sim_fault *between);
+void sim_ways_opened(sim_world *w); // some cut is over
+bool sim_between(const sim_fault *f, const sim_place *from, const sim_place *to); // sim_fault.cc
+
+// Between the two files of sockets.
+inline bool sim_takes_segments(const sim_socket *s) { return s != nullptr && !s->gone && s->state != sim_state::dead; }
+void sim_reset_send(sim_socket *s, sim_mark mark);
+void sim_socket_gone(sim_socket *s);
+void sim_listener_stop(sim_socket *s);
+void sim_syn_arrived(sim_socket *s);
+void sim_answer_arrived(sim_socket *s);
+void sim_became_ready(sim_socket *s);
+void sim_unlink(sim_socket *s); // it has no peer any more, nor the peer it; who is gone is freed
+
 // --- pipes (sim_pipe.cc) --------------------------------------------------------------------------------------------
 
 void sim_pipe_put(sim_socket *to, uint32_t bytes, sim_mark mark); // a segment sets out
+void sim_pipe_delay(sim_pipe *p, int64_t until_ns);               // none of what is under way arrives before
+void sim_pipe_lose(sim_pipe *p);                                  // all that is under way
+uint32_t sim_pipe_under_way(const sim_pipe *p);
 void sim_pipe_arm(sim_socket *to);                                // the event of the first one under way
 bool sim_pipe_grow(sim_world *w, sim_pipe *p, uint32_t needed);   // false: no memory
 void sim_pipe_drop(sim_pipe *p);                                  // its bytes; segments stay under way
@@ -221,6 +309,7 @@ struct sim_loop { // loop.backend_state
     link at;      // world.loops
     loop *on;
     uint32_t number;
+    int node;
     uint32_t started;
     bool stopped;               // in this mio_sim_run
     bool fresh;                 // has not had its first turn in this mio_sim_run (hooks run in a turn only)
@@ -255,9 +344,13 @@ struct sim_world {
     link loops;
     uint32_t loop_sequence;
     uint32_t polls_at_instant; // since time last went on
+    uint32_t late_cancels;     // that some carrier may be waiting for
+    int64_t memory_live;       // bytes that loops have allocated
+    sim_faults faults;
     uint16_t next_port;
     bool running;
-    uint32_t ports[65536]; // sockets per local port
+    uint32_t ports[65536];     // sockets per local port
+    uint8_t port_nodes[65536]; // 1 + the node that last accepted there; 0: none
 };
 
 sim_world *sim_world_here(); // of this thread; nullptr: none

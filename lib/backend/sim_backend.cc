@@ -23,6 +23,7 @@ namespace mio {
 
 static constexpr unsigned GATHER_MAX = 64;
 static constexpr uint8_t CANCEL_PATIENCE = 3;
+static constexpr uint32_t CANCEL_LATEST_NS = 10000000;
 
 static sim_loop *sim_loop_of(loop *l) { return static_cast<sim_loop *>(l->backend_state); }
 
@@ -79,6 +80,7 @@ static int backend_sim_open(loop *l) {
     sim_loop *sl = sim_loop_of(l);
     sl->on = l;
     sl->number = w->loop_sequence++;
+    sl->node = static_cast<int>(sl->number % SIM_NODES);
     sl->fresh = true;
     link_before(&w->loops, &sl->at);
     return 0;
@@ -122,6 +124,9 @@ static void backend_sim_submit(loop *l, request *carrier) {
     c->req = carrier;
     c->on = sl;
     c->last = l->done_head;
+    f->socket->node = static_cast<int8_t>(sl->node);
+    if (carrier->op == op_code::accept)
+        sim_world_of(l->world)->port_nodes[f->socket->local.port] = static_cast<uint8_t>(sl->node + 1);
     sl->started++;
     carrier_list(c);
 }
@@ -133,8 +138,14 @@ static void backend_sim_cancel(loop *l, request *carrier) {
     sim_carrier *c = carrier_in_world(f, carrier);
     mio_assert(c->req == carrier && c->on == sim_loop_of(l));
     if (c->cancelled) return;
+    sim_world *w = sim_world_of(l->world);
     c->cancelled = true;
     c->patience = (l->flags & LOOP_DESTROYING) != 0 ? 0 : CANCEL_PATIENCE;
+    c->cancel_ns = w->now_ns;
+    if (sim_chance(w, SIM_FOR_ORDER, w->options.late_cancel_ppm)) {
+        c->cancel_ns = sim_add_ns(w->now_ns, sim_below(w, SIM_FOR_ORDER, CANCEL_LATEST_NS));
+        w->late_cancels++;
+    }
     sim_trace(sim_world_of(l->world), SIM_DID_CANCEL, f->socket->number, static_cast<int64_t>(carrier->op));
     carrier_list(c);
 }
@@ -261,8 +272,25 @@ static void put_off(sim_loop *sl, sim_carrier *c) {
     sl->later[sl->later_count++] = c;
 }
 
+// A cancel that takes its time: until then the carrier is as good as any other. Its socket has one event for them all.
+static bool deliver_before_cancel(sim_world *w, sim_carrier *c, sim_fd *f) {
+    sim_socket *s = f->socket;
+    const look seen = look_at(c, f);
+    c->listed = false;
+    if (seen == look::finished) return true;
+    if (seen == look::reported) { // one result may be faster, not all that come
+        c->cancel_ns = w->now_ns;
+        carrier_list(c);
+        return true;
+    }
+    if (!s->cancel_armed) sim_event_push(w, s, sim_event_kind::cancel, c->cancel_ns);
+    s->cancel_armed = true;
+    return false;
+}
+
 // What a cancel meets: the end at once, the carrier's own result first, or nothing yet.
 static bool deliver_cancelled(sim_world *w, sim_carrier *c, sim_fd *f) {
+    if (c->cancel_ns > w->now_ns) return deliver_before_cancel(w, c, f);
     if (c->patience != 0 && sim_below(w, SIM_FOR_ORDER, 4) == 0) {
         c->patience--;
         put_off(c->on, c);
@@ -327,6 +355,20 @@ static void settle_cancelled(sim_loop *sl) {
     sl->ready_count = kept;
 }
 
+// A loop that is being destroyed has no time for cancels that take theirs.
+static void hurry_cancels(sim_world *w, sim_loop *sl) {
+    for (uint32_t i = 0; i < w->fd_slots && w->late_cancels != 0; i++) {
+        if (w->fds[i] == nullptr) continue;
+        sim_carrier *both[] = {&w->fds[i]->in, &w->fds[i]->out};
+        for (sim_carrier *c : both) {
+            if (c->req == nullptr || c->on != sl || !c->cancelled) continue;
+            c->cancel_ns = w->now_ns;
+            c->patience = 0;
+            carrier_list(c);
+        }
+    }
+}
+
 static int backend_sim_poll(loop *l, int64_t timeout_ns) {
     sim_world *w = sim_world_of(l->world);
     sim_loop *sl = sim_loop_of(l);
@@ -334,10 +376,18 @@ static int backend_sim_poll(loop *l, int64_t timeout_ns) {
     sim_poll_begins(w);
     const int64_t until_ns = timeout_ns < 0 ? MIO_NEVER : sim_add_ns(w->now_ns, timeout_ns);
     take_back_later(sl);
+    const bool ending = (l->flags & LOOP_DESTROYING) != 0;
+    if (ending) hurry_cancels(w, sl);
     for (;;) {
         sim_events_run(w);
+        // mio_sim_run gives no turn to a loop that is paused; one that runs by itself sleeps it out.
+        while (!ending && !w->running && sim_paused(w, sl->node)) {
+            if (sim_next_event_ns(w) == MIO_NEVER) return -ETIMEDOUT;
+            sim_advance(w, sim_next_event_ns(w));
+            sim_events_run(w);
+        }
         const uint32_t reported = deliver(l);
-        if ((l->flags & LOOP_DESTROYING) != 0 && done_room(l) == 0) settle_cancelled(sl);
+        if (ending && done_room(l) == 0) settle_cancelled(sl);
         if (reported != 0 || sim_loop_has_work(sl) || w->now_ns >= until_ns) return 0;
         if (l->done_head != l->done_tail || !queue_empty(l->settled)) return 0;
         const int64_t next_ns = sim_next_event_ns(w);
@@ -345,6 +395,14 @@ static int backend_sim_poll(loop *l, int64_t timeout_ns) {
         if (next_ns == MIO_NEVER && until_ns == MIO_NEVER) return -ETIMEDOUT;
         sim_advance(w, next_ns < until_ns ? next_ns : until_ns);
     }
+}
+
+// --- nodes ----------------------------------------------------------------------------------------------------------
+
+static sim_loop *sim_loop_public(const mio_loop_t *public_loop) {
+    const loop *l = loop_of(public_loop);
+    if (l == nullptr || l->with != &backend_sim) return nullptr;
+    return static_cast<sim_loop *>(l->backend_state);
 }
 
 const backend backend_sim = {
@@ -362,4 +420,18 @@ const backend backend_sim = {
     backend_sim_now,
 };
 
+}
+
+using namespace mio;
+
+int mio_sim_node(const mio_loop_t *loop) {
+    const sim_loop *sl = sim_loop_public(loop);
+    return sl == nullptr ? MIO_EINVAL : sl->node;
+}
+
+int mio_sim_set_node(mio_loop_t *loop, int node) {
+    sim_loop *sl = sim_loop_public(loop);
+    if (sl == nullptr || node < 0 || node >= SIM_NODES) return MIO_EINVAL;
+    sl->node = node;
+    return 0;
 }

@@ -18,20 +18,42 @@ namespace mio {
 
 // --- memory and time ------------------------------------------------------------------------------------------------
 
-static bool no_memory() {
+static bool no_memory(size_t size) {
     sim_world *w = sim_world_here();
-    if (w == nullptr || !sim_chance(w, SIM_FOR_MEMORY, w->options.no_memory_ppm)) return false;
+    if (w == nullptr) return false;
+    if (!sim_memory_exhausted(w, size) && !sim_chance(w, SIM_FOR_MEMORY, w->options.no_memory_ppm)) return false;
     sim_trace(w, SIM_DID_ALLOC, 0, -ENOMEM);
     return true;
 }
 
-static void *sim_alloc(size_t size) { return no_memory() ? nullptr : sys_real.alloc(size); }
-static void *sim_resize(void *ptr, size_t old_size, size_t new_size) {
-    return no_memory() ? nullptr : sys_real.resize(ptr, old_size, new_size);
+// What outlives its world is given back without being counted.
+static void *counted(void *ptr, size_t size) {
+    sim_world *w = sim_world_here();
+    if (w != nullptr && ptr != nullptr) w->memory_live += static_cast<int64_t>(size);
+    return ptr;
 }
-static void sim_release(void *ptr, size_t size) { sys_real.release(ptr, size); }
-static void *sim_map(size_t size) { return no_memory() ? nullptr : sys_real.map(size); }
-static void sim_unmap(void *ptr, size_t size) { sys_real.unmap(ptr, size); }
+
+static void uncounted(const void *ptr, size_t size) {
+    sim_world *w = sim_world_here();
+    if (w != nullptr && ptr != nullptr) w->memory_live -= static_cast<int64_t>(size);
+}
+
+static void *sim_alloc(size_t size) { return no_memory(size) ? nullptr : counted(sys_real.alloc(size), size); }
+static void *sim_resize(void *ptr, size_t old_size, size_t new_size) {
+    if (no_memory(new_size > old_size ? new_size - old_size : 0)) return nullptr;
+    void *resized = sys_real.resize(ptr, old_size, new_size);
+    if (resized != nullptr) uncounted(resized, old_size);
+    return counted(resized, new_size);
+}
+static void sim_release(void *ptr, size_t size) {
+    uncounted(ptr, size);
+    sys_real.release(ptr, size);
+}
+static void *sim_map(size_t size) { return no_memory(size) ? nullptr : counted(sys_real.map(size), size); }
+static void sim_unmap(void *ptr, size_t size) {
+    uncounted(ptr, size);
+    sys_real.unmap(ptr, size);
+}
 static void *sim_map_wipe_on_fork(size_t size) { return sys_real.map_wipe_on_fork(size); }
 static void *sim_map_shared(size_t size) { return sys_real.map_shared(size); }
 
@@ -53,6 +75,8 @@ static int sim_sys_socket(int domain, int type, int protocol) {
     if (domain != AF_INET && domain != AF_INET6) return -EAFNOSUPPORT;
     if ((type & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)) != SOCK_STREAM) return -EPROTONOSUPPORT;
     if (protocol != 0 && protocol != IPPROTO_TCP) return -EPROTONOSUPPORT;
+    const int failed = sim_call_fails(w, MIO_SIM_CALL_SOCKET, nullptr, nullptr);
+    if (failed < 0) return failed;
     sim_socket *s = sim_socket_create(w, domain);
     if (s == nullptr) return -ENOMEM;
     const int fd = sim_fd_create(w, s);

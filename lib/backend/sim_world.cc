@@ -24,6 +24,7 @@ static __thread sim_world *world_here __attribute__((tls_model("initial-exec")))
 
 // Not 0, which is "no loop" for mio_loop_now_ns.
 static constexpr int64_t FIRST_INSTANT_NS = MIO_SECOND;
+static constexpr int64_t WALL_FIRST_NS = 1577836800 * MIO_SECOND; // 2020-01-01 00:00:00 UTC
 static constexpr uint32_t POLLS_AT_INSTANT = 1000;
 
 sim_world *sim_world_here() { return world_here; }
@@ -39,15 +40,9 @@ void sim_memory_release(void *ptr, size_t size) {
 
 // --- chance ---------------------------------------------------------------------------------------------------------
 
-static uint64_t mixed(uint64_t x) {
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-    return x ^ (x >> 31);
-}
-
 uint64_t sim_random(sim_world *w, sim_purpose purpose) {
     w->random[purpose] += 0x9e3779b97f4a7c15u;
-    return mixed(w->random[purpose]);
+    return sim_mixed(w->random[purpose]);
 }
 
 uint32_t sim_below(sim_world *w, sim_purpose purpose, uint32_t limit) {
@@ -59,18 +54,13 @@ bool sim_chance(sim_world *w, sim_purpose purpose, uint32_t ppm) {
     return ppm != 0 && sim_below(w, purpose, 1000000) < ppm;
 }
 
-int64_t sim_latency(sim_world *w) {
-    const uint64_t spread = static_cast<uint64_t>(w->options.latency_max_ns - w->options.latency_min_ns);
-    return w->options.latency_min_ns + static_cast<int64_t>(sim_random(w, SIM_FOR_NETWORK) % (spread + 1));
-}
-
 // --- the trace ------------------------------------------------------------------------------------------------------
 
 void sim_trace(sim_world *w, sim_what what, uint32_t who, int64_t result) {
     const uint64_t fact = (static_cast<uint64_t>(what) << 32) | who;
-    w->hash = mixed(w->hash ^ static_cast<uint64_t>(w->now_ns));
-    w->hash = mixed(w->hash + fact * 0x9e3779b97f4a7c15u);
-    w->hash = mixed(w->hash ^ static_cast<uint64_t>(result));
+    w->hash = sim_mixed(w->hash ^ static_cast<uint64_t>(w->now_ns));
+    w->hash = sim_mixed(w->hash + fact * 0x9e3779b97f4a7c15u);
+    w->hash = sim_mixed(w->hash ^ static_cast<uint64_t>(result));
 }
 
 // --- events: a binary heap ------------------------------------------------------------------------------------------
@@ -121,13 +111,22 @@ static sim_event event_pop(sim_world *w) {
 }
 
 void sim_events_run(sim_world *w) {
-    while (w->event_count != 0 && w->events[0].at_ns <= w->now_ns) {
+    for (;;) {
+        const int64_t event_ns = w->event_count == 0 ? MIO_NEVER : w->events[0].at_ns;
+        if ((event_ns < w->faults.next_ns ? event_ns : w->faults.next_ns) > w->now_ns) return;
+        if (w->faults.next_ns <= event_ns) {
+            sim_faults_next(w);
+            continue;
+        }
         const sim_event event = event_pop(w);
         sim_socket_event(event.socket, event.kind);
     }
 }
 
-int64_t sim_next_event_ns(const sim_world *w) { return w->event_count == 0 ? MIO_NEVER : w->events[0].at_ns; }
+int64_t sim_next_event_ns(const sim_world *w) {
+    const int64_t event_ns = w->event_count == 0 ? MIO_NEVER : w->events[0].at_ns;
+    return event_ns < w->faults.next_ns ? event_ns : w->faults.next_ns;
+}
 
 void sim_advance(sim_world *w, int64_t to_ns) {
     mio_assert(to_ns >= w->now_ns && to_ns != MIO_NEVER);
@@ -161,6 +160,7 @@ static int fds_grow(sim_world *w) {
 }
 
 int sim_fd_create(sim_world *w, sim_socket *s) {
+    if (sim_fds_exhausted(w)) return -EMFILE;
     uint32_t slot = w->fd_lowest;
     while (slot < w->fd_slots && w->fds[slot] != nullptr) slot++;
     if (slot == w->fd_slots) {
@@ -209,6 +209,7 @@ static bool loop_takes_part(const sim_loop *sl) {
 }
 
 static bool loop_ready(sim_loop *sl) {
+    if (sim_paused(sim_world_here(), sl->node)) return false;
     return loop_takes_part(sl) && (sl->fresh || sim_loop_has_work(sl) || loop_runnable(sl->on));
 }
 
@@ -232,6 +233,7 @@ static bool next_instant(sim_world *w, int64_t *next_ns) {
         const sim_loop *sl = sim_loop_at(at);
         if (!loop_takes_part(sl)) continue;
         any = true;
+        if (sim_paused(w, sl->node)) continue; // the end of the pause is an event
         const int64_t timer_ns = loop_next_timer_ns(sl->on);
         if (timer_ns < *next_ns) *next_ns = timer_ns;
     }
@@ -267,11 +269,11 @@ static int world_run(sim_world *w, int64_t until_ns) {
 // --- life -----------------------------------------------------------------------------------------------------------
 
 static int options_complete(mio_sim_options_t *o) {
-    const uint32_t chances[] = {o->short_read_ppm, o->short_write_ppm,  o->refuse_ppm,
-                                o->reset_ppm,      o->accept_error_ppm, o->no_memory_ppm};
+    const uint32_t chances[] = {o->short_read_ppm, o->short_write_ppm, o->refuse_ppm, o->reset_ppm,      o->accept_error_ppm,
+                                o->no_memory_ppm,  o->call_error_ppm,  o->loss_ppm,   o->late_cancel_ppm};
     for (uint32_t ppm : chances)
         if (ppm > 1000000) return MIO_EINVAL;
-    if (o->latency_min_ns < 0 || o->latency_max_ns < 0) return MIO_EINVAL;
+    if (o->latency_min_ns < 0 || o->latency_max_ns < 0 || o->bandwidth < 0) return MIO_EINVAL;
     if (o->latency_min_ns == 0 && o->latency_max_ns == 0) {
         o->latency_min_ns = 50 * MIO_MICROSECOND;
         o->latency_max_ns = 150 * MIO_MICROSECOND;
@@ -285,6 +287,7 @@ static void world_free(sim_world *w) {
     for (uint32_t i = 0; i < w->fd_slots; i++) sim_memory_release(w->fds[i], sizeof(sim_fd));
     while (!link_alone(&w->sockets)) sim_socket_free(sim_socket_of_all(w->sockets.next));
     sim_memory_release(w->fds, w->fd_slots * sizeof(sim_fd *));
+    sim_faults_free(w);
     sim_memory_release(w->events, w->event_capacity * sizeof(sim_event));
     sim_memory_release(w, sizeof *w);
 }
@@ -308,8 +311,9 @@ int mio_sim_create(mio_sim_t **out, const mio_sim_options_t *options) {
     w->options = complete;
     w->thread = thread_number();
     w->now_ns = FIRST_INSTANT_NS;
-    w->hash = mixed(complete.seed + 1);
-    for (unsigned i = 0; i < SIM_PURPOSES; i++) w->random[i] = mixed(complete.seed * SIM_PURPOSES + i + 1);
+    w->hash = sim_mixed(complete.seed + 1);
+    for (unsigned i = 0; i < SIM_PURPOSES; i++) w->random[i] = sim_mixed(complete.seed * SIM_PURPOSES + i + 1);
+    w->faults.next_ns = MIO_NEVER;
     link_init(&w->sockets);
     link_init(&w->listeners);
     link_init(&w->loops);
@@ -338,6 +342,11 @@ int mio_sim_run(mio_sim_t *world, int64_t limit_ns) {
 
 uint64_t mio_sim_trace_hash(const mio_sim_t *world) { return world == nullptr ? 0 : world_const(world)->hash; }
 int64_t mio_sim_now_ns(const mio_sim_t *world) { return world == nullptr ? 0 : world_const(world)->now_ns; }
+
+int64_t mio_sim_wall_ns(const mio_sim_t *world) {
+    return world == nullptr ? 0 : WALL_FIRST_NS + world_const(world)->now_ns - FIRST_INSTANT_NS +
+                                      world_const(world)->faults.wall_jumped_ns;
+}
 
 uint64_t mio_sim_random(mio_sim_t *world) {
     return world == nullptr ? 0 : sim_random(sim_world_of(world), SIM_FOR_PROGRAM);
