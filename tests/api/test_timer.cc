@@ -354,7 +354,7 @@ TEST(a_warm_timer_allocates_nothing) {
 }
 
 TEST(a_jump_of_the_wall_clock_moves_no_timer) {
-    KERNEL_ONLY("a simulated world has no wall clock");
+    KERNEL_ONLY("the wall clock of a simulated world is no loop's");
     // The loop's clock is the monotonic one: it lies within the two readings around it, whatever the calendar says.
     mio_loop_t *loop = loop_open();
     int calls = 0;
