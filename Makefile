@@ -69,26 +69,41 @@ $(B)/flags: ;
 # ---------------------------------------------------------------------------------------------------- library
 
 lib_sources := $(patsubst $(srcdir)/%,%,$(sort $(wildcard $(srcdir)/lib/*/*.cc)))
+# A build has Linux's ways of asking the kernel or those of kqueue.
+linux_sources := lib/base/sys_linux.cc lib/backend/epoll.cc lib/backend/wake.cc $(filter lib/backend/uring%,$(lib_sources))
+kqueue_sources := lib/base/sys_bsd.cc lib/backend/kqueue.cc
+lib_sources := $(filter-out $(if $(filter 1,$(libmio_HAVE_KQUEUE)),$(linux_sources),$(kqueue_sources)),$(lib_sources))
 ifeq ($(libmio_HAVE_URING),0)
 lib_sources := $(filter-out lib/backend/uring%,$(lib_sources))
 endif
 lib_objects := $(lib_sources:%.cc=$(B)/obj/%.o)
 public_headers := $(patsubst $(srcdir)/%,%,$(sort $(wildcard $(srcdir)/include/*.h $(srcdir)/include/mio/*.h)))
 
-soname := libmio.so.$(SOVERSION)
 static_library := $(B)/libmio.a
-shared_library := $(B)/libmio.so.$(PACKAGE_VERSION)
+ifeq ($(filter yes,$(MIO_DYLIB)),)
+so_name := libmio.so
+soname := $(so_name).$(SOVERSION)
+so_file := $(so_name).$(PACKAGE_VERSION)
+else
+so_name := libmio.dylib
+soname := libmio.$(SOVERSION).dylib
+so_file := libmio.$(PACKAGE_VERSION).dylib
+endif
+shared_library := $(B)/$(so_file)
 
 # C++ without its run-time library is linked by the C compiler. Sanitizers bring symbols that nobody defines.
 # nodelete: a thread's exit runs code of ours, also after a dlclose(3).
 lib_ldflags = -shared -Wl,-soname,$(soname) -Wl,--version-script=$(srcdir)/lib/libmio.map -Wl,-z,now -Wl,-z,relro -Wl,-z,nodelete \
 	-Wl,-z,noexecstack $(if $(MIO_SANITIZE),,-Wl,-z,defs) -pthread
+ifeq ($(MIO_DYLIB),yes)
+lib_ldflags = -dynamiclib -install_name $(libdir)/$(soname) -pthread
+endif
 
 depend = -MMD -MP
 compile = $(CXX) $(1) $(CPPFLAGS) $(CXXFLAGS) $(MIO_SANITIZE) $(depend) -c -o $@ $<
 lib_flags = -I$(srcdir)/include -I$(srcdir)/lib $(MIO_DEFINES) $(MIO_CXXFLAGS) $(MIO_WARNINGS) $(MIO_WERROR) $(COVERAGE) -pthread
 
-lib: $(static_library) $(shared_library) $(B)/$(soname) $(B)/libmio.so
+lib: $(static_library) $(shared_library) $(B)/$(soname) $(B)/$(so_name)
 
 $(B)/obj/lib/%.o: $(srcdir)/lib/%.cc $(B)/flags
 	$(call say,CXX,$<)
@@ -104,7 +119,7 @@ $(shared_library): $(lib_objects) $(srcdir)/lib/libmio.map
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(lib_ldflags) $(CFLAGS) $(MIO_SANITIZE) $(LDFLAGS) -o $@ $(lib_objects) $(LIBS)
 
-$(B)/$(soname) $(B)/libmio.so: $(shared_library)
+$(B)/$(soname) $(B)/$(so_name): $(shared_library)
 	@ln -sf $(<F) $@
 
 # --------------------------------------------------------------------------------------------------- programs
@@ -252,6 +267,43 @@ $(B)/tests/unit/%: $(B)/obj/tests/unit/%.o $(support) $(static_library)
 	@mkdir -p $(@D)
 	$(Q)$(call link_program,$(call pkg_config,--libs cmocka))
 
+# The library as it is on a system with kqueue, over a model of kqueue on Linux: the objects of this build, but for what
+# such a system has instead of Linux's own.
+model_include = -isystem $(srcdir)/tests/support/kqueue
+model_library := $(if $(filter 1,$(libmio_HAVE_KQUEUE)),,$(B)/tests/libmio-kqueue.a)
+model_sources := $(kqueue_sources) lib/core/backend.cc tests/support/kqueue/model.cc
+model_objects := $(filter-out $(linux_sources:%.cc=$(B)/obj/%.o) $(B)/obj/lib/core/backend.o,$(lib_objects)) \
+	$(model_sources:%.cc=$(B)/obj/kqueue/%.o)
+model_defines = $(filter-out -DMIO_HAVE_%,$(MIO_DEFINES)) -DMIO_HAVE_KQUEUE=1 -DMIO_HAVE_ACCEPT4=0
+$(B)/obj/kqueue/lib/%.o: $(srcdir)/lib/%.cc $(B)/flags
+	$(call say,CXX,$<)
+	@mkdir -p $(@D)
+	$(Q)$(call compile,$(filter-out $(MIO_DEFINES),$(lib_flags)) $(model_defines) $(model_include))
+
+$(B)/obj/kqueue/tests/%.o: $(srcdir)/tests/%.cc $(B)/flags
+	$(call say,CXX,$<)
+	@mkdir -p $(@D)
+	$(Q)$(call compile,$(test_flags) $(model_include))
+
+$(model_library): $(model_objects)
+	$(call say,AR,$@)
+	@mkdir -p $(@D) && rm -f $@
+	$(Q)$(AR) rcs $@ $^
+
+$(B)/obj/tests/unit/test_kqueue_%.o: test_flags += $(model_include)
+$(B)/tests/unit/test_kqueue_%: $(B)/obj/tests/unit/test_kqueue_%.o $(support) $(model_library)
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(call link_program,$(call pkg_config,--libs cmocka))
+
+$(B)/tests/api-kqueue: $(call objects,$(api_sources)) $(support) $(model_library)
+	$(call say,LINK,$@)
+	$(Q)$(call link_program,$(call pkg_config,--libs check))
+
+$(B)/tests/torture-kqueue: $(call objects,$(torture_sources)) $(model_library)
+	$(call say,LINK,$@)
+	$(Q)$(link_program)
+
 # The library once more with -flto, for tests/abi/odr.
 is_gcc = $(shell $(CXX) --version 2>/dev/null | grep -c 'Free Software Foundation')
 odr_objects := $(lib_sources:%.cc=$(B)/obj/odr/%.o)
@@ -275,6 +327,9 @@ suite_api = $(foreach b,$(1),$(if $(api),'api[$(b)]=$(api) --backend=$(b)'))
 suite_torture = $(if $(torture),'torture[sim]=$(torture) --backend=sim --seeds=1:$(1)' \
 	'torture[oom]=$(torture) --backend=sim --seeds=1:$(2) --oom' \
 	$(foreach b,$(filter-out sim,$(BACKENDS)),'torture[$(b)]=$(torture) --backend=$(b) --seeds=1:$(3)'))
+model_programs := $(if $(model_library),$(B)/tests/api-kqueue $(B)/tests/torture-kqueue)
+suite_model_api = $(if $(model_library),'api[kqueue-model]=$(B)/tests/api-kqueue --backend=kqueue')
+suite_model = $(suite_model_api) $(if $(model_library),'torture[kqueue-model]=$(B)/tests/torture-kqueue --backend=kqueue --seeds=1:30')
 suite_examples = $(if $(wildcard $(srcdir)/tests/examples/run),'examples=$(srcdir)/tests/examples/run $(B)/examples')
 suite_kernel = $(if $(kernel),'kernel=$(srcdir)/tests/kernel/run $(B)')
 suite_readme = 'readme=$(srcdir)/tools/check-readme $(srcdir) $(static_library)'
@@ -291,10 +346,10 @@ define test
 	$(srcdir)/tools/run-tests -l $(B)/log -t $(TEST_TIMEOUT) $(2)
 endef
 
-running_tests = $(api) $(unit) $(torture) $(kernel) $(examples) $(installed_tools) $(bench)
-run_suites = $(suite_unit) $(call suite_api,$(BACKENDS)) $(call suite_torture,500,100,30) $(suite_examples)
+running_tests = $(api) $(model_programs) $(unit) $(torture) $(kernel) $(examples) $(installed_tools) $(bench)
+run_suites = $(suite_unit) $(call suite_api,$(BACKENDS)) $(call suite_torture,500,100,30) $(suite_model) $(suite_examples)
 
-.PHONY: check check-tests check-unit check-api $(BACKENDS:%=check-%) check-abi check-examples check-kernel check-includes check-configure check-readme torture
+.PHONY: check check-tests check-unit check-api $(BACKENDS:%=check-%) check-kqueue check-abi check-examples check-kernel check-includes check-configure check-readme torture
 check:
 	$(call test,$(running_tests) $(odr_built),$(suite_includes) $(suite_configure) $(suite_abi) $(suite_readme) $(run_suites) $(suite_kernel))
 # What runs code of the library: what a sanitizer can say something about.
@@ -303,7 +358,10 @@ check-tests:
 check-unit:
 	$(call test,$(unit),$(suite_unit))
 check-api:
-	$(call test,$(api),$(call suite_api,$(BACKENDS)))
+	$(call test,$(api) $(firstword $(model_programs)),$(call suite_api,$(BACKENDS)) $(suite_model_api))
+# On the model: nothing of kqueue can be run on Linux.
+check-kqueue:
+	$(call test,$(model_programs),$(suite_model))
 $(BACKENDS:%=check-%): check-%:
 	$(call test,$(api),$(call suite_api,$*))
 torture:
@@ -377,6 +435,11 @@ fuzz-corpus:
 	$(build_fuzzers)
 	@$(srcdir)/tests/fuzz/run --merge $(fuzz_built) $(B)/fuzz $(fuzz_names)
 
+# Compiled and linked for macOS, not run. Not part of `make check`: it may have to bring a compiler.
+.PHONY: check-macos
+check-macos:
+	@$(srcdir)/tools/check-macos $(srcdir) $(B)/macos
+
 .PHONY: demo bench coverage
 demo:
 	+@$(MAKE) --no-print-directory $(jobs) these THESE='lib examples tools'
@@ -414,7 +477,7 @@ fill_in = sed -e 's|@prefix@|$(prefix)|' -e 's|@exec_prefix@|$(call from_prefix,
 
 installed_files = \
 	$(public_headers:include/%=$(includedir)/%) \
-	$(libdir)/libmio.a $(libdir)/libmio.so $(libdir)/$(soname) $(libdir)/libmio.so.$(PACKAGE_VERSION) \
+	$(libdir)/libmio.a $(libdir)/$(so_name) $(libdir)/$(soname) $(libdir)/$(so_file) \
 	$(pkgconfigdir)/libmio.pc $(cmakedir)/libmio-config.cmake $(cmakedir)/libmio-config-version.cmake \
 	$(installed_tools:$(B)/bin/%=$(bindir)/%)
 
@@ -427,7 +490,7 @@ install: lib tools
 	@$(INSTALL) -m 644 $(static_library) $(DESTDIR)$(libdir)
 	@$(INSTALL) -m 755 $(shared_library) $(DESTDIR)$(libdir)
 	@ln -sf $(notdir $(shared_library)) $(DESTDIR)$(libdir)/$(soname)
-	@ln -sf $(soname) $(DESTDIR)$(libdir)/libmio.so
+	@ln -sf $(soname) $(DESTDIR)$(libdir)/$(so_name)
 	@$(fill_in) $(srcdir)/libmio.pc.in >$(B)/libmio.pc
 	@$(fill_in) $(srcdir)/tools/build-aux/libmio-config.cmake.in >$(B)/libmio-config.cmake
 	@$(fill_in) $(srcdir)/tools/build-aux/libmio-config-version.cmake.in >$(B)/libmio-config-version.cmake
@@ -474,6 +537,8 @@ clean:
 	@[ ! -d $(B)/distcheck ] || chmod -R u+w $(B)/distcheck
 	@rm -rf $(addprefix $(B)/,obj bin examples tests boot log coverage fuzz mutation distcheck ci flags libmio.pc libmio-config.cmake \
 		libmio-config-version.cmake) $(B)/libmio.a $(B)/libmio.so*
+	@rm -rf $(addprefix $(B)/,obj bin examples tests log coverage distcheck macos ci flags libmio.pc libmio-config.cmake \
+		libmio-config-version.cmake) $(B)/libmio.a $(B)/libmio.so* $(B)/libmio*.dylib
 	@rmdir $(B) 2>/dev/null || true
 
 distclean: clean
@@ -484,9 +549,9 @@ help:
 	@echo 'make                  the library, mio-load and mio-info'
 	@echo 'make check            set everything up, build, run every test'
 	@echo 'make demo             set everything up, build, put the echo server under load'
-	@echo 'make check-PART       PART: api $(BACKENDS) unit abi examples kernel includes configure readme,'
+	@echo 'make check-PART       PART: api $(BACKENDS) kqueue unit abi examples kernel includes configure readme,'
 	@echo '                      tests (unit, api, examples)'
-	@echo 'make kernels          the tests on other kernels, booted in qemu; RELEASES="bullseye bookworm trixie"'
+	@echo 'make check-macos kernels  compiles and links for macOS, with zig'         the tests on other kernels, booted in qemu; RELEASES="bullseye bookworm trixie"'
 	@echo 'make torture          random sequences of calls against a model, 10,000 seeds of each kind'
 	@echo 'make fuzz             the fuzzers of tests/fuzz, FUZZ_SECONDS=600 each; check-fuzz: 60 s each, all at once'
 	@echo 'make mutations        plants mistakes in the library, one by one: does a test see each?'
@@ -497,6 +562,6 @@ help:
 	@echo 'make clean, distclean'
 	@echo 'V=1 shows the commands; ./configure --help lists the options'
 
--include $(patsubst %.o,%.d,$(lib_objects) $(odr_objects) \
+-include $(patsubst %.o,%.d,$(lib_objects) $(odr_objects) $(model_objects) \
 	$(call objects,$(example_sources) $(load_sources) $(info_sources) $(bench_sources) $(api_sources) $(unit_sources) \
 	$(support_sources) $(torture_sources) $(kernel_sources) $(wildcard $(srcdir)/tests/fuzz/*.cc) $(boot_sources)))

@@ -80,7 +80,7 @@ static int epoll_await(loop *l, int64_t timeout_ns) {
     return 0;
 }
 
-static const poller epoll_poller = {epoll_open, epoll_close, epoll_add, epoll_modify, epoll_remove, epoll_await};
+static const poller epoll_poller = {epoll_open, epoll_close, epoll_add, epoll_modify, epoll_remove, epoll_await, false};
 
 static int epoll_backend_open(loop *l) { return readiness_open(l, &epoll_poller); }
 
@@ -95,7 +95,9 @@ const backend backend_epoll = {
     readiness_cancel,
     readiness_poll,
     readiness_forget,
+    wake_eventfd_open,
     wake_eventfd,
+    nullptr,
     wake_clock,
 };
 

@@ -10,6 +10,7 @@
 // There is room for one record whenever one of these is called.
 #pragma once
 
+#include "base/socket.h"
 #include "core/lane.h"
 #include "core/loop.h"
 

@@ -8,6 +8,8 @@
 //   attach   one registration per descriptor, at the first submit. After that the kernel's watch list is left alone but
 //            for the two rules below. TCP is watched by edges, both ways. Other sockets by level, for input only: there
 //            a short read proves nothing (control data stops it, too) and a second, empty one costs more than the level.
+//            Where the two directions are watched apart (kqueue) every socket is as those others, and its output, once
+//            watched, by edges of its own.
 //   visit    one attempt per direction, then to the tail: no drain until EAGAIN, nobody starves.
 //   round    the list is walked as it stood when the kernel was last asked, over several polls if need be: a poll ends
 //            early when the ring of records is full, or when RECEIVE_BUDGET bytes were received (callbacks run and the
@@ -36,8 +38,9 @@ static uint64_t entry_token(const entry *e, int fd) {
     return static_cast<uint64_t>(e->tag / ENTRY_GENERATION) << 32 | static_cast<uint32_t>(fd);
 }
 
-static uint32_t entry_interest(const entry *e, const channel *owner) {
-    const uint32_t in = (e->tag & ENTRY_IN_MASKED) != 0 ? 0 : READY_IN;
+static uint32_t entry_interest(const readiness *r, const entry *e, const channel *owner) {
+    uint32_t in = (e->tag & ENTRY_IN_MASKED) != 0 ? 0 : READY_IN;
+    if (r->with->apart && in != 0) in |= READY_LEVEL;
     if ((e->tag & ENTRY_OUT_MASKED) == 0) return in | READY_OUT;
     return owner != nullptr && (owner->flags & CHANNEL_TCP) == 0 && in != 0 ? in | READY_LEVEL : in;
 }
@@ -60,7 +63,7 @@ static int entry_attach(loop *l, readiness *r, channel *owner, int fd, bool watc
     mio_assert((e->tag & ENTRY_REGISTERED) == 0);
     const uint32_t kept = e->tag & ~(ENTRY_GENERATION - 1 - ENTRY_LISTED);
     e->tag = kept | ENTRY_REGISTERED | READY_OUT | (watch_out ? 0 : ENTRY_OUT_MASKED);
-    const int error = r->with->add(l, fd, entry_token(e, fd), entry_interest(e, owner));
+    const int error = r->with->add(l, fd, entry_token(e, fd), entry_interest(r, e, owner));
     if (error < 0) {
         e->tag = kept;
         return error;
@@ -73,7 +76,7 @@ static int entry_attach(loop *l, readiness *r, channel *owner, int fd, bool watc
 // Watches a masked direction again, or no longer. On an error all is as before.
 static int entry_mask(loop *l, readiness *r, entry *e, int fd, uint32_t masked) {
     e->tag ^= masked;
-    const int error = r->with->modify(l, fd, entry_token(e, fd), entry_interest(e, e->owner));
+    const int error = r->with->modify(l, fd, entry_token(e, fd), entry_interest(r, e, e->owner));
     if (error < 0) e->tag ^= masked;
     return error;
 }
@@ -139,7 +142,7 @@ __attribute__((noinline)) static void submit_any(loop *l, readiness *r, request 
         if (perform_connect(l, c)) return;
     }
     if (e == nullptr) {
-        const bool watch_out = connecting || (c->flags & CHANNEL_TCP) != 0;
+        const bool watch_out = connecting || (!r->with->apart && (c->flags & CHANNEL_TCP) != 0);
         const int error = entry_attach(l, r, c, c->fd, watch_out, &e);
         if (error < 0) {
             request_settle(l, carrier, error);
@@ -191,9 +194,11 @@ static void visit_quiet(loop *l, readiness *r, entry *e, int fd) {
     if (mask != 0) (void)entry_mask(l, r, e, fd, mask);
 }
 
-// A short read proves nothing: something sticky was seen, or a unix socket is watched by edges.
-static inline bool doubtful(uint32_t tag, const channel *c) {
-    return (tag & READY_STICKY) != 0 || ((tag & ENTRY_OUT_MASKED) == 0 && (c->flags & CHANNEL_TCP) == 0);
+// A short read proves nothing: something sticky was seen, or a unix socket is watched by edges. By level no proof is
+// needed.
+static inline bool doubtful(const readiness *r, uint32_t tag, const channel *c) {
+    const bool unproved = (tag & READY_STICKY) != 0 || ((tag & ENTRY_OUT_MASKED) == 0 && (c->flags & CHANNEL_TCP) == 0);
+    return unproved && !r->with->apart;
 }
 
 static inline bool wanted(const request *carrier) { return carrier->state == request_state::started; }
@@ -213,7 +218,7 @@ __attribute__((noinline)) static void visit_unusual(loop *l, readiness *r, entry
         tried = true;
     }
     if ((e->tag & READY_IN) != 0 && wanted(&c->in) && done_room(l) > 0) {
-        if (!perform(l, &c->in, doubtful(e->tag, c), &r->received)) e->tag &= ~READY_IN;
+        if (!perform(l, &c->in, doubtful(r, e->tag, c), &r->received)) e->tag &= ~READY_IN;
         tried = true;
     }
     if (!tried) {
@@ -235,7 +240,7 @@ static inline void visit(loop *l, readiness *r, entry *e, uint32_t at) {
         return;
     }
     mio_assert_slow(static_cast<uint32_t>(c->fd) == at);
-    if (__builtin_expect(!perform_receive(l, c, doubtful(tag, c), &r->received), 1)) {
+    if (__builtin_expect(!perform_receive(l, c, doubtful(r, tag, c), &r->received), 1)) {
         e->tag = tag & ~READY_IN;
         return;
     }

@@ -41,12 +41,13 @@ static_assert(sizeof(entry) == 16, "entry");
 struct poller {
     int (*open)(loop *l);   // 0, or an error and nothing is left behind
     void (*close)(loop *l);
-    // Each returns 0 or an error. interest: READY_IN, READY_OUT, READY_LEVEL (never with READY_OUT).
+    // Each returns 0 or an error. interest: READY_IN, READY_OUT, READY_LEVEL (of IN; with OUT only where apart).
     int (*add)(loop *l, int fd, uint64_t token, uint32_t interest);
     int (*modify)(loop *l, int fd, uint64_t token, uint32_t interest);
     int (*remove)(loop *l, int fd);
     // Waits and notes what has happened: readiness_note for each. 0 or an error; EINTR is no error.
     int (*wait)(loop *l, int64_t timeout_ns);
+    bool apart; // the two directions are watched each for itself: IN always by level, OUT told of by every bit of room
 };
 
 // The state of a backend begins with this; the poller's own follows.

@@ -416,7 +416,9 @@ const backend backend_sim = {
     backend_sim_cancel,
     backend_sim_poll,
     backend_sim_forget,
+    nullptr,
     backend_sim_wake,
+    nullptr,
     backend_sim_now,
 };
 

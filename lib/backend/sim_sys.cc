@@ -7,11 +7,10 @@
 
 #include "backend/sim.h"
 
-#include "base/sys.h"
+#include "base/socket.h"
 
 #include <mio/error.h>
 
-#include <netinet/tcp.h>
 #include <string.h>
 
 namespace mio {
@@ -322,6 +321,8 @@ static void *sim_map_fd(int, size_t, int64_t) { return nullptr; }
 static int sim_sys_uring_setup(unsigned, struct io_uring_params *) { return -ENOSYS; }
 static int sim_sys_uring_enter(int, unsigned, unsigned, unsigned, const void *, size_t) { return -ENOSYS; }
 static int sim_sys_uring_register(int, unsigned, void *, unsigned) { return -ENOSYS; }
+static int sim_sys_kqueue() { return -ENOSYS; }
+static int sim_sys_kevent(int, const struct kevent *, int, struct kevent *, int, int64_t) { return -ENOSYS; }
 
 static int sim_sys_socketpair(int, int, int, int *) { return -ENOSYS; }
 
@@ -364,6 +365,8 @@ const sys sys_sim = {
     sim_sys_uring_setup,
     sim_sys_uring_enter,
     sim_sys_uring_register,
+    sim_sys_kqueue,
+    sim_sys_kevent,
 };
 
 }

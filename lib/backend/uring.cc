@@ -364,7 +364,9 @@ const backend backend_uring = {
     uring_cancel,
     uring_poll,
     uring_forget,
+    wake_eventfd_open,
     wake_eventfd,
+    nullptr,
     wake_clock,
 };
 

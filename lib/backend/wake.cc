@@ -1,12 +1,15 @@
-// The eventfd belongs to the remote and is written to by whoever wakes; how a backend hears of it is its own affair.
+// Linux: an eventfd. It belongs to the remote and is written to by whoever wakes; how a backend hears of it is its own affair.
 
 #include "backend/wake.h"
 
 #include "core/remote.h"
 
 #include <errno.h>
+#include <sys/eventfd.h>
 
 namespace mio {
+
+int wake_eventfd_open(const sys *calls) { return calls->eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); }
 
 void wake_eventfd(remote *r) {
     const uint64_t one = 1;
@@ -16,7 +19,5 @@ void wake_eventfd(remote *r) {
     while (written == -EINTR);
     mio_assert(written == static_cast<ssize_t>(sizeof one) || written == -EAGAIN);
 }
-
-int64_t wake_clock(loop *l) { return l->calls->monotonic_ns(); }
 
 }

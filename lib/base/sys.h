@@ -1,7 +1,8 @@
 // The table of system calls, the clock and memory: every one of them that libmio makes goes through it, reached by
 // loop->sys, so that tests can script them, fail the Nth, or put a simulated world in their place.
 // Each returns what the system call does, or -errno: errno is read here and nowhere else. EINTR is not hidden here: it
-// is handled where it may arise. Members follow their manual pages (section 2) unless noted.
+// is handled where it may arise. Members follow their manual pages (section 2) unless noted; what a system does not
+// have answers -ENOSYS, or nullptr.
 #pragma once
 
 #include <stddef.h>
@@ -12,6 +13,7 @@
 
 struct epoll_event;
 struct io_uring_params;
+struct kevent;
 
 namespace mio {
 
@@ -23,8 +25,8 @@ struct sys {
     // Zeroed pages, private and anonymous; nullptr: none left. size is a multiple of 4096.
     void *(*map)(size_t size);
     void (*unmap)(void *ptr, size_t size);
-    // A page that reads as zeroes in a fork's child (madvise MADV_WIPEONFORK); nullptr: none left. Where the kernel has
-    // no such pages (before 4.14, some sandboxes) an ordinary one: there a fork goes unnoticed.
+    // A page that reads as zeroes in a fork's child (madvise MADV_WIPEONFORK, minherit INHERIT_ZERO, pthread_atfork);
+    // nullptr: none left. On a Linux without (before 4.14, some sandboxes) an ordinary one: there a fork goes unnoticed.
     void *(*map_wipe_on_fork)(size_t size);
     // Zeroed pages that a fork's child shares instead of copying them when written; nullptr: none left.
     void *(*map_shared)(size_t size);
@@ -67,6 +69,10 @@ struct sys {
     int (*uring_setup)(unsigned entries, struct io_uring_params *params);
     int (*uring_enter)(int fd, unsigned submit, unsigned wait, unsigned flags, const void *arg, size_t arg_size);
     int (*uring_register)(int fd, unsigned what, void *arg, unsigned n);
+
+    int (*kqueue)(); // closed on exec
+    // kevent(2): the number of events, errors of changes among them. timeout_ns < 0: forever.
+    int (*kevent)(int kq, const struct kevent *changes, int n, struct kevent *events, int max, int64_t timeout_ns);
 };
 
 extern const sys sys_real;

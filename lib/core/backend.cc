@@ -6,13 +6,16 @@
 //                     user (secure_getenv). Else the world that is the thread's current one. Else the first candidate
 //                     that opens: only here another one is taken when one does not work.
 //
-// It must not know what a backend does; that it works is found out by opening it.
+// A build has the backends of Linux or that of kqueue, never both. The registry must not know what a backend does; that
+// it works is found out by opening it.
 
 #include "core/backend.h"
 
 #include "backend/sim.h"
 #include "core/remote.h"
-#ifdef __linux__
+#if MIO_HAVE_KQUEUE
+#include "backend/kqueue.h"
+#else
 #include "backend/epoll.h"
 #if MIO_HAVE_URING
 #include "backend/uring.h"
@@ -25,12 +28,15 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 namespace mio {
 
 // In AUTO's order; the simulated world is nobody's second choice, so it comes last.
 static const backend *const candidates[] = {
-#ifdef __linux__
+#if MIO_HAVE_KQUEUE
+    &backend_kqueue,
+#else
 #if MIO_HAVE_URING
     &backend_uring,
 #endif
@@ -107,7 +113,9 @@ static const backend *backend_next(const loop *l) {
     size_t i = 0;
     while (candidates[i] != l->with) i++;
     const backend *next = candidates[i + 1]; // there is one: a world's is the last, and it is not open here
-    return next == &backend_sim ? nullptr : next;
+    if (next == &backend_sim) return nullptr;
+    mio_assert(next->wake_open == l->with->wake_open); // what the remote opened is there already
+    return next;
 }
 
 int backend_open(loop *l) {

@@ -45,14 +45,21 @@ struct backend {
     // more, but that writes it held are released. Legal for a channel the backend has never seen.
     void (*forget)(loop *l, channel *c);
 
+    // The descriptor that wake needs; the remote keeps it and closes it. nullptr: it needs none.
+    int (*wake_open)(const struct sys *calls);
+
     // The loop may be asleep in poll: it returns soon. [any thread] [signal-safe]
     void (*wake)(remote *r);
+
+    // In a fork's child, which takes over a loop that nobody has run: makes anew what the kernel does not hand down.
+    // Nothing was submitted yet. 0, or an error, and it may be tried again. nullptr: nothing to be done.
+    int (*take_over)(loop *l);
 
     int64_t (*now)(loop *l); // the loop's clock, monotonic
 };
 
 // The registry (core/backend.cc): the only file that names backends. Creating a loop calls the three in this order,
-// with remote_open between the first two (a backend with calls of its own needs no eventfd).
+// with remote_open (and with->wake_open) between the first two.
 //
 // choose: sets loop->with, loop->calls and loop->world; takes nothing. MIO_ENOTSUP: unknown, or does not work here.
 int backend_choose(loop *l, int wanted, struct mio_sim *world);

@@ -133,7 +133,7 @@ static int loop_fill(loop *l, const struct sys *calls) {
 
     l->thread = thread_number();
 
-    l->box = remote_open(l->calls, l->with->calls == nullptr, &error);
+    l->box = remote_open(l->calls, l->with->wake_open, &error);
     if (l->box == nullptr) return error;
     l->box->world = l->world;
     l->fork_page = l->box->fork_page;
@@ -201,6 +201,8 @@ static int run_begin(loop *l) {
     if (*l->fork_page == 0) {
         // "create, daemon(), run": a loop that nobody ran yet may be run by a child; from then on it is the child's.
         if (l->life != nullptr) return MIO_EPERM;
+        const int error = l->with->take_over != nullptr ? l->with->take_over(l) : 0;
+        if (error < 0) return error;
         *const_cast<uint32_t *>(l->fork_page) = 1;
     }
     if (loop_is_running(l)) return MIO_EBUSY;

@@ -3,7 +3,7 @@
 // Posts are nodes from malloc; used ones are kept in four chains, each taken and given back whole by one exchange (no
 // ABA, no lock), so that posting allocates nothing once warm. A poster that finds every chain taken by others makes a
 // node of its own; so that this adds up to nothing, the loop releases what is far more than it ever found waiting. The
-// eventfd belongs to the remote, not to the loop: a poster that comes late writes to a descriptor that is still ours.
+// descriptor that wakes belongs to the remote, not to the loop: a poster that comes late finds it still ours.
 //
 // In a fork's child a remote is memory and nothing else: its descriptor is the parent's too, and once the child has
 // closed what it inherited the number may be anybody's. It is neither written to nor closed there.
@@ -14,7 +14,6 @@
 #include "core/dispatch.h"
 
 #include <mio/error.h>
-#include <sys/eventfd.h>
 
 #include <new>
 
@@ -25,19 +24,19 @@ static constexpr uint32_t NODES_PER_POST = 4;
 
 static bool in_child(const remote *r) { return *r->fork_page == 0; }
 
-static int remote_fill(remote *r, bool with_eventfd) {
+static int remote_fill(remote *r, int (*wake_open)(const struct sys *calls)) {
     void *page = r->calls->map_wipe_on_fork(4096);
     if (page == nullptr) return MIO_ENOMEM;
     *static_cast<uint32_t *>(page) = 1;
     r->fork_page = static_cast<const uint32_t *>(page);
-    if (!with_eventfd) return 0;
-    const int fd = r->calls->eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (wake_open == nullptr) return 0;
+    const int fd = wake_open(r->calls);
     if (fd < 0) return fd;
     r->wake_fd = fd;
     return 0;
 }
 
-remote *remote_open(const struct sys *calls, bool with_eventfd, int *error) {
+remote *remote_open(const struct sys *calls, int (*wake_open)(const struct sys *calls), int *error) {
     void *memory = calls->alloc(sizeof(remote));
     if (memory == nullptr) {
         *error = MIO_ENOMEM;
@@ -47,7 +46,7 @@ remote *remote_open(const struct sys *calls, bool with_eventfd, int *error) {
     r->references.store(1, std::memory_order_relaxed);
     r->wake_fd = -1;
     r->calls = calls;
-    *error = remote_fill(r, with_eventfd);
+    *error = remote_fill(r, wake_open);
     if (*error < 0) {
         remote_release(r);
         return nullptr;

@@ -1,4 +1,4 @@
-// What other threads may touch of a loop: its inboxes, the stop flag, the eventfd. Reference-counted, outlives the
+// What other threads may touch of a loop: its inboxes, the stop flag, what wakes it. Reference-counted, outlives the
 // loop, so that a post to a loop that is gone is refused and never lands in freed memory or a reused descriptor.
 //
 // Sleeping: the loop stores asleep = 1, fences, looks into the inboxes again, and only then waits; who puts something
@@ -38,14 +38,15 @@ struct remote {
     std::atomic<uint32_t> nodes;  // posts that have memory: waiting, running, used
     uint32_t most;                // posts of one batch so far; the loop's own
     std::atomic<uint64_t> wakes; // system calls made to wake
-    int wake_fd;                 // eventfd; -1 in a simulated world
+    int wake_fd;                 // what with->wake needs, open as long as the remote lives; -1: nothing
     const uint32_t *fork_page;   // reads 0 in a fork's child
     const struct sys *calls;
     const backend *with;
     const struct mio_sim *world; // two remotes in one world, or both nullptr: streams can move between them
 };
 
-remote *remote_open(const struct sys *calls, bool with_eventfd, int *error);
+// wake_open: with->wake_open, of the backend that will be taken.
+remote *remote_open(const struct sys *calls, int (*wake_open)(const struct sys *calls), int *error);
 void remote_release(remote *r);
 
 // Something was put in (or stop was set): wakes the loop if it sleeps. [any thread] [signal-safe]

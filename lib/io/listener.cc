@@ -14,13 +14,12 @@
 // Invariant: listener_continue is the only place that starts the carrier, and is called whenever something that held
 // it back may have gone: a record, a timer, a resume.
 
+#include "base/socket.h"
 #include "io/listener.h"
 
 #include "io/stream.h"
 
 #include <mio/error.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 
 namespace mio {
 

@@ -7,12 +7,12 @@
 //
 // Until the last step nothing is taken: when memory or the other loop fails, the stream is as it was.
 
+#include "base/socket.h"
 #include "core/backend.h"
 #include "core/remote.h"
 #include "io/stream.h"
 
 #include <mio/error.h>
-#include <netinet/in.h>
 
 #include <string.h>
 
@@ -249,6 +249,8 @@ static int adopt_check(const loop *l, int fd, uint16_t *what) {
     if (error == 0) error = socket_option(l, fd, SO_PROTOCOL, &protocol);
     if (error < 0) return error;
     if (type != SOCK_STREAM) return MIO_EINVAL;
+    error = socket_adopt(l->calls, fd);
+    if (error < 0) return error;
     *what = domain == AF_UNIX ? CHANNEL_UNIX : protocol == IPPROTO_TCP ? CHANNEL_TCP : static_cast<uint16_t>(0);
     return 0;
 }

@@ -12,6 +12,7 @@
 //
 // Invariants: at most one send per stream is in the kernel; queued_bytes is the unsent bytes of live writes.
 
+#include "base/socket.h"
 #include "io/stream.h"
 #include "io/tcp.h"
 

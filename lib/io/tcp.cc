@@ -15,14 +15,13 @@
 // Invariant: while the carrier is out the request is the head of the write lane, also of a stream that is closing or
 // abandoned; so the address stays, and nothing behind it is sent before its callback.
 
+#include "base/socket.h"
 #include "core/options.h"
 #include "io/listener.h"
 #include "io/tcp.h"
 
 #include <mio/error.h>
 #include <mio/tcp.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 
 #include <string.h>
 

@@ -70,7 +70,7 @@ int mio_wakeup_send(mio_wakeup_t *public_wakeup) {
     if (!slab_is_live(w)) return MIO_EBADF;
     if (w->kind != MIO_KIND_WAKEUP) return MIO_EINVAL;
     if (w->state != handle_state::open) return MIO_EBADF;
-    if (*w->on->fork_page == 0) return MIO_EPERM; // the eventfd is the parent's
+    if (*w->on->fork_page == 0) return MIO_EPERM; // what wakes is the parent's
     if (w->node.pending.exchange(true, std::memory_order_acq_rel)) return 0;
     remote *box = w->on->box;
     if (!inbox_put(&box->wakeups, &w->node)) {

@@ -1,6 +1,8 @@
 // The run: command line, one process per test, what must be true after each, and the closing line.
 //
-//   api --backend=io_uring|epoll|sim [--sqpoll] [--seed=N] [--seeds=N] [--filter=TEXT] [--no-fork] [--list]
+//   api --backend=io_uring|epoll|kqueue|sim [--sqpoll] [--seed=N] [--seeds=N] [--filter=TEXT] [--no-fork] [--list]
+//
+// On Linux, kqueue is what this program is linked with when it is built over the model of tests/support/kqueue.
 //
 // With --seeds every test runs in that many worlds, one after the other in one process; worlds of an even seed also
 // make reads and writes short. Skips, failing seeds and reasons come back from the test's process in a shared page.
@@ -128,10 +130,16 @@ mio_allocator_t counting_allocator(counting *count) {
 
 // --- loops ----------------------------------------------------------------------------------------------------------
 
+enum mio_backend kernel_backend() {
+    if (strcmp(backend_under_test, "io_uring") == 0) return MIO_BACKEND_IO_URING;
+    return strcmp(backend_under_test, "kqueue") == 0 ? MIO_BACKEND_KQUEUE : MIO_BACKEND_EPOLL;
+}
+
+bool on_kqueue() { return kernel_backend() == MIO_BACKEND_KQUEUE; }
+
 mio_loop_options_t loop_options() {
     mio_loop_options_t options = MIO_LOOP_OPTIONS_INIT;
-    options.backend = simulated ? MIO_BACKEND_SIM : MIO_BACKEND_EPOLL;
-    if (strcmp(backend_under_test, "io_uring") == 0) options.backend = MIO_BACKEND_IO_URING;
+    options.backend = simulated ? MIO_BACKEND_SIM : kernel_backend();
     if (sqpoll) options.uring_sqpoll_ms = 10;
     options.sim = world();
     return options;
@@ -257,7 +265,7 @@ static const char *group_of(const test_case *test) {
 }
 
 static int usage() {
-    fprintf(stderr, "usage: api --backend=io_uring|epoll|sim [--sqpoll] [--seed=N] [--seeds=N] [--filter=TEXT] [--no-fork] [--list]\n");
+    fprintf(stderr, "usage: api --backend=io_uring|epoll|kqueue|sim [--sqpoll] [--seed=N] [--seeds=N] [--filter=TEXT] [--no-fork] [--list]\n");
     return 2;
 }
 
@@ -292,7 +300,8 @@ static int main_run(int argc, char **argv) {
         else return usage();
     }
     simulated = strcmp(backend, "sim") == 0;
-    if (!simulated && strcmp(backend, "epoll") != 0 && strcmp(backend, "io_uring") != 0) return usage();
+    if (!simulated && strcmp(backend, "epoll") != 0 && strcmp(backend, "io_uring") != 0 &&
+        strcmp(backend, "kqueue") != 0) return usage();
     if (!simulated) seed_count = 1;
     if (test_count > TESTS_MAX) return usage();
 
@@ -338,7 +347,7 @@ static int main_run(int argc, char **argv) {
         printf("skip %s: %s\n", in_order[i]->name, one->reason);
         skipped++;
     }
-    printf("api[%s]: %d passed, %d failed, %d skipped\n", backend, n - failed - skipped, failed, skipped);
+    printf("api[%s]: %d passed, %d failed, %d skipped\n", on_kqueue() ? "kqueue-model" : backend, n - failed - skipped, failed, skipped);
     srunner_free(runner);
     return failed == 0 ? 0 : 1;
 }

@@ -57,6 +57,8 @@ void skip(const char *reason);
 
 bool on_sim();
 const char *backend_name(); // as MIO_BACKEND spells it
+enum mio_backend kernel_backend(); // its number; of the ordinary one where that is sim
+bool on_kqueue();      // the model of tests/support/kqueue
 bool on_sqpoll();      // the ring with a kernel thread that submits
 bool seeded_faults();  // this run of the world has short reads and writes
 mio_sim_t *world();    // of this test, made at first use; nullptr unless on_sim()

@@ -258,7 +258,7 @@ TEST(a_child_can_make_loops_of_its_own) {
     ck_assert_int_ge(child, 0);
     if (child == 0) {
         mio_loop_options_t options = MIO_LOOP_OPTIONS_INIT;
-        options.backend = MIO_BACKEND_EPOLL;
+        options.backend = kernel_backend();
         mio_loop_t *mine = nullptr;
         mio_timer_t *timer = nullptr;
         int fired = 0;
@@ -299,7 +299,7 @@ TEST(exit_with_a_live_loop_harms_nobody) {
     if (child == 0) {
         static mio_loop_t *live; // still there, with everything on it, when the process ends
         mio_loop_options_t options = MIO_LOOP_OPTIONS_INIT;
-        options.backend = MIO_BACKEND_EPOLL;
+        options.backend = kernel_backend();
         mio_addr_t at;
         mio_listener_t *listener = nullptr;
         mio_stream_t *stream = nullptr;

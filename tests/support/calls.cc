@@ -12,7 +12,7 @@ const char *call_name(call which) {
         "getsockopt",    "setsockopt",   "dup_cloexec",     "set_nonblocking", "recv",      "recvmsg",
         "send",          "sendmsg",      "read",            "write",         "eventfd",     "pipe_cloexec",
         "poll_one",      "epoll_create1", "epoll_ctl",      "epoll_wait_ns", "uring_setup", "uring_enter",
-        "uring_register",
+        "uring_register", "kqueue",      "kevent",
     };
     return names[static_cast<unsigned>(which)];
 }
@@ -43,6 +43,7 @@ int call_usual_error(call which) {
     case call::dup_cloexec:
     case call::eventfd:
     case call::pipe_cloexec:
+    case call::kqueue:
     case call::epoll_create1: return EMFILE;
     case call::bind:
     case call::listen: return EADDRINUSE;
@@ -62,6 +63,7 @@ int call_usual_error(call which) {
     case call::write: return EIO;
     case call::poll_one:
     case call::uring_enter:
+    case call::kevent:
     case call::epoll_wait_ns: return EINTR;
     case call::release:
     case call::unmap:

@@ -46,8 +46,10 @@ enum class call : uint8_t {
     uring_setup,
     uring_enter,
     uring_register,
+    kqueue,
+    kevent,
 };
-constexpr unsigned CALLS = static_cast<unsigned>(call::uring_register) + 1;
+constexpr unsigned CALLS = static_cast<unsigned>(call::kevent) + 1;
 
 // A call that is added to the table has to be added here, to scripted.cc and to failing.cc.
 static_assert(sizeof(mio::sys) == CALLS * sizeof(void (*)()), "the table has calls that the tests do not know");

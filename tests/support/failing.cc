@@ -141,6 +141,9 @@ FAILING(int, uring_setup, (unsigned entries, struct io_uring_params *params), (e
 FAILING(int, uring_enter, (int fd, unsigned submit, unsigned wait, unsigned flags, const void *arg, size_t arg_size),
         (fd, submit, wait, flags, arg, arg_size))
 FAILING(int, uring_register, (int fd, unsigned what, void *arg, unsigned n), (fd, what, arg, n))
+FAILING(int, kqueue, (), ())
+FAILING(int, kevent, (int kq, const struct kevent *changes, int n, struct kevent *events, int max, int64_t timeout_ns),
+        (kq, changes, n, events, max, timeout_ns))
 
 #undef FAILING
 
@@ -186,6 +189,8 @@ const mio::sys *failing_open(const mio::sys *base) {
     table->uring_setup = failing_uring_setup;
     table->uring_enter = failing_uring_enter;
     table->uring_register = failing_uring_register;
+    table->kqueue = failing_kqueue;
+    table->kevent = failing_kevent;
     return table;
 }
 

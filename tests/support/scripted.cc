@@ -426,6 +426,10 @@ static int scripted_uring_enter(int fd, unsigned submit, unsigned wait, unsigned
 static int scripted_uring_register(int fd, unsigned what, void *, unsigned n) {
     return simple(call::uring_register, fd, what, n);
 }
+static int scripted_kqueue() { return gives_fd(call::kqueue, -1, 0); }
+static int scripted_kevent(int kq, const struct kevent *, int n, struct kevent *, int max, int64_t timeout_ns) {
+    return simple(call::kevent, kq, n, max, timeout_ns);
+}
 static int scripted_epoll_create1(int flags) { return gives_fd(call::epoll_create1, -1, 0, flags); }
 static int scripted_epoll_ctl(int epfd, int what, int fd, struct epoll_event *event) {
     return simple(call::epoll_ctl, epfd, what, fd, event != nullptr ? event->events : 0);
@@ -492,6 +496,8 @@ const mio::sys *scripted_open(int64_t now_ns) {
     table->uring_setup = scripted_uring_setup;
     table->uring_enter = scripted_uring_enter;
     table->uring_register = scripted_uring_register;
+    table->kqueue = scripted_kqueue;
+    table->kevent = scripted_kevent;
     return table;
 }
 

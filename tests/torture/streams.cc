@@ -1,6 +1,6 @@
 // One seed from its world to its end, and the command line.
 //
-//   torture [--backend=sim|epoll|io_uring] [--seeds=FIRST[:COUNT]] [--oom] [--verbose]
+//   torture [--backend=sim|epoll|io_uring|kqueue] [--seeds=FIRST[:COUNT]] [--oom] [--verbose]
 //
 // Seeds run in processes of a hundred, so that one that ends by a panic or takes too long costs no other. A failure
 // says the seed and how to run it again. The last line is "torture[BACKEND]: N passed, N failed, N skipped". On epoll
@@ -37,10 +37,15 @@ static void world_open() {
     if (mio_sim_create(&now.world, &options) < 0) fail("no world");
 }
 
+static enum mio_backend kernel_backend() {
+    if (strcmp(backend_name, "epoll") == 0) return MIO_BACKEND_EPOLL;
+    return strcmp(backend_name, "kqueue") == 0 ? MIO_BACKEND_KQUEUE : MIO_BACKEND_IO_URING;
+}
+
 static void loop_open(mio_loop_t **loop) {
     mio_loop_options_t options = MIO_LOOP_OPTIONS_INIT;
     options.sim = now.world;
-    if (!now.sim) options.backend = strcmp(backend_name, "epoll") == 0 ? MIO_BACKEND_EPOLL : MIO_BACKEND_IO_URING;
+    if (!now.sim) options.backend = kernel_backend();
     if (chance(40)) {
         options.buffer_block = 4096;
         options.buffer_max_bytes = 8192 + 4096 * below(3u);
@@ -282,7 +287,7 @@ static uint64_t seeds_run(progress *shared, uint64_t end, const char *program) {
 }
 
 static int usage() {
-    fprintf(stderr, "usage: torture [--backend=sim|epoll|io_uring] [--seeds=FIRST[:COUNT]] [--oom] [--verbose]\n");
+    fprintf(stderr, "usage: torture [--backend=sim|epoll|io_uring|kqueue] [--seeds=FIRST[:COUNT]] [--oom] [--verbose]\n");
     return 2;
 }
 
@@ -297,7 +302,8 @@ static int main_run(int argc, char **argv) {
         } else if (strncmp(argv[i], "--backend=", 10) == 0) {
             backend_name = argv[i] + 10;
             simulated = strcmp(backend_name, "sim") == 0;
-            if (!simulated && strcmp(backend_name, "epoll") != 0 && strcmp(backend_name, "io_uring") != 0) return usage();
+            if (!simulated && strcmp(backend_name, "epoll") != 0 && strcmp(backend_name, "io_uring") != 0 &&
+                strcmp(backend_name, "kqueue") != 0) return usage();
         }
         else if (strcmp(argv[i], "--oom") == 0) without_memory = true;
         else if (strcmp(argv[i], "--verbose") == 0) verbose = true;
@@ -309,7 +315,7 @@ static int main_run(int argc, char **argv) {
     auto *shared = static_cast<progress *>(page);
     shared->next = first;
     const uint64_t failed = seeds_run(shared, first + count, argv[0]);
-    printf("torture[%s]: %llu passed, %llu failed, 0 skipped\n", without_memory ? "oom" : backend_name,
+    printf("torture[%s]: %llu passed, %llu failed, 0 skipped\n", without_memory ? "oom" : strcmp(backend_name, "kqueue") == 0 ? "kqueue-model" : backend_name,
            static_cast<unsigned long long>(count - failed),
            static_cast<unsigned long long>(failed));
     return failed == 0 ? 0 : 1;

@@ -306,7 +306,7 @@ static void a_release_rings_when_it_is_awaited(void **) {
     const sys *calls = world_open();
     loop *l = world_loop(calls);
     int error = 0;
-    remote *box = remote_open(calls, false, &error);
+    remote *box = remote_open(calls, nullptr, &error);
     assert_non_null(box);
     box->with = &bell;
     mio_buf_t bufs[4];
@@ -357,7 +357,7 @@ static void no_ring_is_lost(void **) {
     const sys *calls = world_open();
     loop *l = world_loop(calls);
     int error = 0;
-    remote *box = remote_open(calls, false, &error);
+    remote *box = remote_open(calls, nullptr, &error);
     box->with = &bell;
     sem_init(&bell_rang, 0, 0);
     sem_init(&buf_given, 0, 0);

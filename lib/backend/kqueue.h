@@ -1,0 +1,10 @@
+// For the registry.
+#pragma once
+
+#include "core/backend.h"
+
+namespace mio {
+
+extern const backend backend_kqueue;
+
+}

@@ -1,0 +1,248 @@
+// The other half of the real table for systems with kqueue: macOS and the BSDs. Decides how what they lack is made of
+// what they have; MIO_HAVE_ACCEPT4 (configure) says whether they have the calls that make descriptors with flags.
+//
+// What they lack:
+//   1. macOS: accept4, pipe2 and flags for socket and socketpair. The descriptor is made first and set up then, so a
+//      fork and exec of another thread in between hands it on: there is no way to be safe from that there.
+//   2. macOS: MSG_NOSIGNAL, before one of the last versions. Each socket gets SO_NOSIGPIPE.
+//   3. macOS, and some BSDs: pages that a fork wipes. A handler of pthread_atfork does it; a fork by a bare system call
+//      goes unnoticed.
+//   4. macOS: SO_DOMAIN and SO_PROTOCOL. The first is the family of the socket's own address; the second is TCP where a
+//      TCP option can be read.
+//   5. All: eventfd, epoll, io_uring. A kqueue is its own way to wake.
+//   6. macOS refuses waits of more than 10^8 seconds (EINVAL), FreeBSD knew limits, too: no wait is longer than a day.
+#include "base/socket.h"
+#include "base/sys_platform.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/event.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+namespace mio {
+
+constexpr int64_t LONGEST_WAIT_S = 86400;
+
+// --- descriptors ----------------------------------------------------------------------------------------------------
+
+// Sets up a new descriptor of ours; when that fails it is closed, and the error is the result.
+static int fd_prepare(int fd, bool cloexec, bool nonblocking) {
+    int error = 0;
+    if (cloexec) error = negated(::fcntl(fd, F_SETFD, FD_CLOEXEC));
+    if (nonblocking && error >= 0) {
+        const int flags = negated(::fcntl(fd, F_GETFL));
+        error = flags < 0 ? flags : negated(::fcntl(fd, F_SETFL, flags | O_NONBLOCK));
+    }
+    if (error >= 0) return fd;
+    (void)::close(fd);
+    return error;
+}
+
+static int quiet(int fd) {
+    const int error = socket_never_signals(&sys_real, fd);
+    // A peer that reset its connection before we saw it is told by the first read, not here.
+    if (error >= 0 || error == -EINVAL) return fd;
+    (void)::close(fd);
+    return error;
+}
+
+static int both(int fds[2], int (*prepare)(int fd, int how), int how) {
+    const int error = prepare(fds[0], how);
+    if (error < 0) {
+        (void)::close(fds[1]);
+        return error;
+    }
+    const int second = prepare(fds[1], how);
+    if (second >= 0) return 0;
+    (void)::close(fds[0]);
+    return second;
+}
+
+#if MIO_HAVE_ACCEPT4
+
+static int quiet_one(int fd, int) { return quiet(fd); }
+
+int sys_socket(int domain, int type, int protocol) {
+    const int fd = negated(::socket(domain, type, protocol));
+    return fd < 0 ? fd : quiet(fd);
+}
+
+int sys_socketpair(int domain, int type, int protocol, int fds[2]) {
+    const int error = negated(::socketpair(domain, type, protocol, fds));
+    return error < 0 ? error : both(fds, quiet_one, 0);
+}
+
+int sys_accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags) {
+    const int accepted = negated(::accept4(fd, addr, len, flags));
+    return accepted < 0 ? accepted : quiet(accepted);
+}
+
+int sys_pipe_cloexec(int fds[2]) { return negated(::pipe2(fds, O_CLOEXEC)); }
+
+#else
+
+static int socket_prepare(int fd, int flags) {
+    const int error = fd_prepare(fd, (flags & SOCK_CLOEXEC) != 0, (flags & SOCK_NONBLOCK) != 0);
+    return error < 0 ? error : quiet(fd);
+}
+
+static int pipe_prepare(int fd, int) { return fd_prepare(fd, true, false); }
+
+int sys_socket(int domain, int type, int protocol) {
+    const int fd = negated(::socket(domain, type & ~(SOCK_CLOEXEC | SOCK_NONBLOCK), protocol));
+    return fd < 0 ? fd : socket_prepare(fd, type);
+}
+
+int sys_socketpair(int domain, int type, int protocol, int fds[2]) {
+    const int error = negated(::socketpair(domain, type & ~(SOCK_CLOEXEC | SOCK_NONBLOCK), protocol, fds));
+    return error < 0 ? error : both(fds, socket_prepare, type);
+}
+
+int sys_accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags) {
+    const int accepted = negated(::accept(fd, addr, len));
+    return accepted < 0 ? accepted : socket_prepare(accepted, flags);
+}
+
+int sys_pipe_cloexec(int fds[2]) {
+    const int error = negated(::pipe(fds));
+    return error < 0 ? error : both(fds, pipe_prepare, 0);
+}
+
+#endif
+
+static int family_of(int fd, int *family) {
+    struct sockaddr_storage local;
+    socklen_t len = sizeof local;
+    local.ss_family = AF_UNSPEC;
+    const int error = negated(::getsockname(fd, reinterpret_cast<struct sockaddr *>(&local), &len));
+    if (error < 0) return error;
+    *family = local.ss_family;
+    return 0;
+}
+
+static int protocol_of(int fd, int *protocol) {
+    int nodelay;
+    socklen_t len = sizeof nodelay;
+    const int error = negated(::getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &nodelay, &len));
+    if (error == -EBADF || error == -ENOTSOCK) return error;
+    *protocol = error < 0 ? 0 : IPPROTO_TCP;
+    return 0;
+}
+
+int sys_getsockopt(int fd, int level, int name, void *value, socklen_t *len) {
+    if (level == SOL_SOCKET && (name == SO_DOMAIN || name == SO_PROTOCOL)) {
+        int answer = 0;
+        const int error = name == SO_DOMAIN ? family_of(fd, &answer) : protocol_of(fd, &answer);
+        if (error < 0) return error;
+        if (*len > sizeof answer) *len = sizeof answer;
+        memcpy(value, &answer, *len);
+        return 0;
+    }
+    return negated(::getsockopt(fd, level, name, value, len));
+}
+
+// --- pages that a fork wipes ----------------------------------------------------------------------------------------
+
+#ifdef INHERIT_ZERO
+
+void sys_unmap(void *ptr, size_t size) {
+    if (munmap(ptr, size) != 0) abort(); // only a range that was never mapped: the caller's bookkeeping is lost
+}
+
+void *sys_map_wipe_on_fork(size_t size) {
+    void *at = sys_map(size);
+    if (at != nullptr && minherit(at, size, INHERIT_ZERO) != 0) {
+        sys_unmap(at, size);
+        return nullptr;
+    }
+    return at;
+}
+
+#else
+
+// Behind each such page lies its place in a list of all, which the handler of fork walks in the child.
+struct wiped {
+    wiped *next;
+    void *page;
+    size_t size;
+};
+
+static pthread_mutex_t wiped_lock = PTHREAD_MUTEX_INITIALIZER;
+static wiped *wiped_pages;
+static size_t wiped_largest; // what is larger need not be looked for
+
+static void fork_begins() { (void)pthread_mutex_lock(&wiped_lock); }
+static void fork_ends_in_parent() { (void)pthread_mutex_unlock(&wiped_lock); }
+static void fork_ends_in_child() {
+    for (wiped *at = wiped_pages; at != nullptr; at = at->next) memset(at->page, 0, at->size);
+    (void)pthread_mutex_unlock(&wiped_lock);
+}
+
+static pthread_once_t wiped_once = PTHREAD_ONCE_INIT;
+static bool wiped_works;
+static void wiped_prepare() { wiped_works = pthread_atfork(fork_begins, fork_ends_in_parent, fork_ends_in_child) == 0; }
+
+// Takes a page out of the list; the bytes that lie behind it.
+static size_t wiped_forget(const void *page, size_t size) {
+    size_t behind = 0;
+    (void)pthread_mutex_lock(&wiped_lock);
+    if (size <= wiped_largest)
+        for (wiped **at = &wiped_pages; *at != nullptr; at = &(*at)->next)
+            if ((*at)->page == page) {
+                *at = (*at)->next;
+                behind = sizeof(wiped);
+                break;
+            }
+    (void)pthread_mutex_unlock(&wiped_lock);
+    return behind;
+}
+
+void sys_unmap(void *ptr, size_t size) {
+    if (munmap(ptr, size + wiped_forget(ptr, size)) != 0) abort(); // only a range that was never mapped
+}
+
+void *sys_map_wipe_on_fork(size_t size) {
+    (void)pthread_once(&wiped_once, wiped_prepare);
+    char *at = wiped_works ? static_cast<char *>(sys_map(size + sizeof(wiped))) : nullptr;
+    if (at == nullptr) return nullptr;
+    wiped *place = reinterpret_cast<wiped *>(at + size);
+    (void)pthread_mutex_lock(&wiped_lock);
+    *place = wiped{wiped_pages, at, size};
+    wiped_pages = place;
+    if (size > wiped_largest) wiped_largest = size;
+    (void)pthread_mutex_unlock(&wiped_lock);
+    return at;
+}
+
+#endif
+
+// --- kqueue ---------------------------------------------------------------------------------------------------------
+
+int sys_kqueue() {
+    const int fd = negated(::kqueue());
+    return fd < 0 ? fd : fd_prepare(fd, true, false);
+}
+
+int sys_kevent(int kq, const struct kevent *changes, int n, struct kevent *events, int max, int64_t timeout_ns) {
+    struct timespec timeout = {};
+    if (timeout_ns >= LONGEST_WAIT_S * 1000000000) timeout.tv_sec = LONGEST_WAIT_S;
+    else if (timeout_ns > 0) timeout = {static_cast<time_t>(timeout_ns / 1000000000), static_cast<long>(timeout_ns % 1000000000)};
+    return negated(::kevent(kq, changes, n, events, max, timeout_ns < 0 ? nullptr : &timeout));
+}
+
+// --- what only Linux has --------------------------------------------------------------------------------------------
+
+void *sys_map_fd(int, size_t, int64_t) { return nullptr; }
+int sys_eventfd(unsigned, int) { return -ENOSYS; }
+int sys_epoll_create1(int) { return -ENOSYS; }
+int sys_epoll_ctl(int, int, int, struct epoll_event *) { return -ENOSYS; }
+int sys_epoll_wait_ns(int, struct epoll_event *, int, int64_t) { return -ENOSYS; }
+int sys_uring_setup(unsigned, struct io_uring_params *) { return -ENOSYS; }
+int sys_uring_enter(int, unsigned, unsigned, unsigned, const void *, size_t) { return -ENOSYS; }
+int sys_uring_register(int, unsigned, void *, unsigned) { return -ENOSYS; }
+
+}

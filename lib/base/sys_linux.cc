@@ -1,0 +1,133 @@
+// Linux's half of the real table. Decides nothing but which of two calls waits for events.
+//
+// What it lacks:
+//   1. epoll_pwait2 (waits of less than a millisecond) came with 5.11, and sandboxes refuse what they do not know with
+//      EPERM as often as with ENOSYS: from then on epoll_wait, the time rounded up.
+//   2. MADV_WIPEONFORK came with 4.14, and some sandboxes do not have it.
+#include "base/sys_platform.h"
+
+#include <atomic>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+// ThreadSanitizer runs signal handlers, and learns what happened before what, in calls that it knows. It knows
+// epoll_wait; a system call by number would sleep on a signal whose handler has not run.
+#if defined(__SANITIZE_THREAD__)
+#define MIO_EPOLL_BY_NAME 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define MIO_EPOLL_BY_NAME 1
+#endif
+#endif
+
+#if !defined(SYS_epoll_pwait2)
+#define MIO_EPOLL_BY_NAME 1
+#endif
+
+namespace mio {
+
+void sys_unmap(void *ptr, size_t size) {
+    if (munmap(ptr, size) != 0) abort(); // only a range that was never mapped: the caller's bookkeeping is lost
+}
+
+void *sys_map_wipe_on_fork(size_t size) {
+    void *at = sys_map(size);
+    if (at == nullptr) return nullptr;
+    if (madvise(at, size, MADV_WIPEONFORK) != 0 && errno != EINVAL && errno != ENOSYS && errno != EPERM) {
+        sys_unmap(at, size);
+        return nullptr;
+    }
+    return at;
+}
+
+void *sys_map_fd(int fd, size_t size, int64_t offset) {
+    void *at = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, static_cast<off_t>(offset));
+    return at == MAP_FAILED ? nullptr : at;
+}
+
+int sys_socket(int domain, int type, int protocol) { return negated(::socket(domain, type, protocol)); }
+int sys_socketpair(int domain, int type, int protocol, int fds[2]) {
+    return negated(::socketpair(domain, type, protocol, fds));
+}
+int sys_accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags) {
+    return negated(::accept4(fd, addr, len, flags));
+}
+int sys_getsockopt(int fd, int level, int name, void *value, socklen_t *len) {
+    return negated(::getsockopt(fd, level, name, value, len));
+}
+int sys_eventfd(unsigned value, int flags) { return negated(::eventfd(value, flags)); }
+int sys_pipe_cloexec(int fds[2]) { return negated(::pipe2(fds, O_CLOEXEC)); }
+int sys_epoll_create1(int flags) { return negated(::epoll_create1(flags)); }
+int sys_epoll_ctl(int epfd, int what, int fd, struct epoll_event *event) {
+    return negated(::epoll_ctl(epfd, what, fd, event));
+}
+
+static int epoll_wait_by_ms(int epfd, struct epoll_event *events, int max, int64_t timeout_ns) {
+    int timeout_ms = -1;
+    if (timeout_ns >= 0) {
+        const int64_t rounded_up = timeout_ns / 1000000 + (timeout_ns % 1000000 != 0);
+        timeout_ms = rounded_up < INT_MAX ? static_cast<int>(rounded_up) : INT_MAX;
+    }
+    return negated(::epoll_wait(epfd, events, max, timeout_ms));
+}
+
+#ifdef MIO_EPOLL_BY_NAME
+
+int sys_epoll_wait_ns(int epfd, struct epoll_event *events, int max, int64_t timeout_ns) {
+    return epoll_wait_by_ms(epfd, events, max, timeout_ns);
+}
+
+#else
+
+static std::atomic<bool> no_epoll_pwait2{false};
+
+int sys_epoll_wait_ns(int epfd, struct epoll_event *events, int max, int64_t timeout_ns) {
+    // Not at all and for ever need no nanoseconds: the older call is the cheaper one.
+    if (timeout_ns > 0 && !no_epoll_pwait2.load(std::memory_order_relaxed)) {
+        // The kernel's own shape, 64 bits on every machine.
+        struct {
+            int64_t seconds;
+            int64_t nanoseconds;
+        } timeout;
+        timeout.seconds = timeout_ns / 1000000000;
+        timeout.nanoseconds = timeout_ns % 1000000000;
+        const long n = syscall(SYS_epoll_pwait2, epfd, events, max, &timeout, nullptr, static_cast<size_t>(0));
+        if (n >= 0) return static_cast<int>(n);
+        if (errno != ENOSYS && errno != EPERM) return -errno;
+        no_epoll_pwait2.store(true, std::memory_order_relaxed);
+    }
+    return epoll_wait_by_ms(epfd, events, max, timeout_ns);
+}
+
+#endif
+
+// By number: glibc has no names for these. 425 to 427 on every machine; a kernel without them says ENOSYS.
+int sys_uring_setup(unsigned entries, struct io_uring_params *params) {
+    return negated(static_cast<int>(syscall(425, entries, params)));
+}
+int sys_uring_enter(int fd, unsigned submit, unsigned wait, unsigned flags, const void *arg, size_t arg_size) {
+    return negated(static_cast<int>(syscall(426, fd, submit, wait, flags, arg, arg_size)));
+}
+// Older kernels (5.10, 5.15) wait for a grace period before some registrations, and a signal ends that wait: one that
+// comes every few milliseconds would end it each time. (SIGSYS is a sandbox's answer to the call itself.)
+int sys_uring_register(int fd, unsigned what, void *arg, unsigned n) {
+    sigset_t others, before;
+    sigfillset(&others);
+    sigdelset(&others, SIGSYS);
+    pthread_sigmask(SIG_BLOCK, &others, &before);
+    const int result = negated(static_cast<int>(syscall(427, fd, what, arg, n)));
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    return result;
+}
+
+int sys_kqueue() { return -ENOSYS; }
+int sys_kevent(int, const struct kevent *, int, struct kevent *, int, int64_t) { return -ENOSYS; }
+
+}

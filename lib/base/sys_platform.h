@@ -1,0 +1,34 @@
+// For the files of the real table (sys.cc, sys_linux.cc, sys_bsd.cc) and nobody else: how errno is negated, and the
+// members that each platform writes its own way. A member that a platform lacks answers -ENOSYS (or nullptr).
+#pragma once
+
+#include "base/sys.h"
+
+#include <errno.h>
+
+namespace mio {
+
+inline int negated(int result) { return result >= 0 ? result : -errno; }
+inline ssize_t negated(ssize_t result) { return result >= 0 ? result : -errno; }
+
+void *sys_map(size_t size); // sys.cc
+
+void sys_unmap(void *ptr, size_t size);
+void *sys_map_wipe_on_fork(size_t size);
+void *sys_map_fd(int fd, size_t size, int64_t offset);
+int sys_socket(int domain, int type, int protocol);
+int sys_socketpair(int domain, int type, int protocol, int fds[2]);
+int sys_accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags);
+int sys_getsockopt(int fd, int level, int name, void *value, socklen_t *len);
+int sys_pipe_cloexec(int fds[2]);
+int sys_eventfd(unsigned value, int flags);
+int sys_epoll_create1(int flags);
+int sys_epoll_ctl(int epfd, int what, int fd, struct epoll_event *event);
+int sys_epoll_wait_ns(int epfd, struct epoll_event *events, int max, int64_t timeout_ns);
+int sys_uring_setup(unsigned entries, struct io_uring_params *params);
+int sys_uring_enter(int fd, unsigned submit, unsigned wait, unsigned flags, const void *arg, size_t arg_size);
+int sys_uring_register(int fd, unsigned what, void *arg, unsigned n);
+int sys_kqueue();
+int sys_kevent(int kq, const struct kevent *changes, int n, struct kevent *events, int max, int64_t timeout_ns);
+
+}
