@@ -109,7 +109,7 @@ bool perform_send_many(loop *l, channel *c) {
     } else if (count != 0) {
         struct msghdr message = {};
         message.msg_iov = iov;
-        message.msg_iovlen = count;
+        message.msg_iovlen = static_cast<decltype(message.msg_iovlen)>(count); // size_t, or int
         do {
             l->counters.backend_calls++;
             n = l->calls->sendmsg(c->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
