@@ -23,6 +23,7 @@ struct recorded {
     struct kevent last[2];   // the changes of the latest call that had any
     int fail_changes;        // the next call with changes is this
     int fail_wait;           // the next wait is this
+    int fail_kqueue;         // the next kqueue is this
     int false_events;        // reported by the next wait, before anything real
     struct kevent false_event;
 };
@@ -51,10 +52,17 @@ static int counted_kevent(int kq, const struct kevent *changes, int n, struct ke
     return got;
 }
 
+static int counted_kqueue() {
+    const int planned = seen.fail_kqueue;
+    seen.fail_kqueue = 0;
+    return planned != 0 ? planned : sys_real.kqueue();
+}
+
 static int loop_open(void **state) {
     loop *l = fake_loop_prepare(64);
     seen = recorded();
     scripted.kevent = counted_kevent;
+    scripted.kqueue = counted_kqueue;
     l->with = &backend_kqueue;
     l->backend_state = calloc(1, backend_kqueue.size);
     close(l->box->wake_fd);
@@ -475,6 +483,12 @@ static void a_child_that_takes_over_makes_its_own(void **state) {
     if (child == 0) {
         const int file = dup(0); // takes the number of the parent's queue, which is nobody's here
         if (file != l->box->wake_fd) _exit(1);
+        for (unsigned attempt = 0; attempt < 2; attempt++) { // without a descriptor, without memory for the wake
+            seen.fail_kqueue = attempt == 0 ? -EMFILE : 0;
+            kqueue_model_fail_add(attempt);
+            if (backend_kqueue.take_over(l) != (attempt == 0 ? MIO_EMFILE : MIO_ENOMEM)) _exit(6);
+            if (l->box->wake_fd != file || kqueue_model_queues() != 0) _exit(7);
+        }
         if (backend_kqueue.take_over(l) != 0) _exit(2);
         if (l->box->wake_fd == file || kqueue_model_knotes(l->box->wake_fd) != 1) _exit(3);
         backend_kqueue.wake(l->box);
