@@ -188,11 +188,13 @@ unit_sources := $(sort $(wildcard $(srcdir)/tests/unit/test_*.cc))
 support_sources := $(sort $(wildcard $(srcdir)/tests/support/*.cc))
 torture_sources := $(sort $(wildcard $(srcdir)/tests/torture/*.cc))
 kernel_sources := $(sort $(wildcard $(srcdir)/tests/kernel/*.cc))
+inject_sources := $(sort $(wildcard $(srcdir)/tests/inject/*.cc))
 api := $(if $(api_sources),$(B)/tests/api)
 unit := $(patsubst $(srcdir)/tests/%.cc,$(B)/tests/%,$(unit_sources))
 support := $(if $(support_sources),$(B)/tests/support.a)
 torture := $(if $(torture_sources),$(B)/tests/torture)
 kernel := $(if $(kernel_sources),$(B)/tests/kernel)
+inject := $(if $(inject_sources),$(B)/tests/inject)
 
 # An archive: of the support code, each program takes what it uses. Only the unit tests and the support code see lib/.
 test_flags = -std=c++17 -I$(srcdir)/include -I$(srcdir)/tests $(MIO_DEFINES) -Wall -Wextra -Wshadow $(MIO_TEST_CXXFLAGS) \
@@ -224,6 +226,11 @@ $(B)/obj/tests/kernel/%.o: $(srcdir)/tests/kernel/%.cc $(B)/flags
 	@mkdir -p $(@D)
 	$(Q)$(call compile,$(test_flags))
 
+$(B)/obj/tests/inject/%.o: $(srcdir)/tests/inject/%.cc $(B)/flags
+	$(call say,CXX,$<)
+	@mkdir -p $(@D)
+	$(Q)$(call compile,$(test_flags) -I$(srcdir)/lib $(call pkg_config,--cflags check))
+
 $(B)/tests/support.a: $(call objects,$(support_sources))
 	$(call say,AR,$@)
 	@mkdir -p $(@D) && rm -f $@
@@ -233,6 +240,16 @@ $(B)/tests/api: $(call objects,$(api_sources)) $(support) $(static_library)
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
 	$(Q)$(call link_program,$(call pkg_config,--libs check))
+
+# The API suite's tests, what they call of the library and the system replaced; and the library, its tables replaced.
+$(B)/tests/inject.tests.o: $(call objects,$(filter-out %/main.cc,$(api_sources))) $(srcdir)/tests/inject/wrapped
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CXX) -r -nostdlib -o $@ -Wl,@$(srcdir)/tests/inject/wrapped $(filter %.o,$^)
+
+$(B)/tests/inject: $(call objects,$(inject_sources)) $(B)/tests/inject.tests.o $(support) $(static_library)
+	$(call say,LINK,$@)
+	$(Q)$(call link_program,-Wl$(comma)--wrap=_ZN3mio8sys_realE -Wl$(comma)--wrap=_ZN3mio7sys_simE $(call pkg_config,--libs check))
 
 $(B)/tests/torture: $(call objects,$(torture_sources)) $(static_library)
 	$(call say,LINK,$@)
@@ -311,6 +328,8 @@ $(B)/obj/odr/%.o: $(srcdir)/%.cc $(B)/flags
 	$(call say,LTO,$<)
 	@mkdir -p $(@D)
 	$(Q)$(CXX) $(lib_flags) $(CPPFLAGS) -O0 -flto $(MIO_SANITIZE) $(depend) -c -o $@ $<
+
+comma := ,
 
 # A suite is NAME=COMMAND for tools/run-tests; its last line says how many passed, failed, were skipped.
 tool_names = CC='$(CC)' CXX='$(CXX)' CXXFLAGS='-std=c++17 -Wall -Wextra -I$(srcdir)/include $(CXXFLAGS)' \
@@ -564,4 +583,4 @@ help:
 
 -include $(patsubst %.o,%.d,$(lib_objects) $(odr_objects) $(model_objects) \
 	$(call objects,$(example_sources) $(load_sources) $(info_sources) $(bench_sources) $(api_sources) $(unit_sources) \
-	$(support_sources) $(torture_sources) $(kernel_sources) $(wildcard $(srcdir)/tests/fuzz/*.cc) $(boot_sources)))
+	$(support_sources) $(torture_sources) $(kernel_sources) $(inject_sources))) $(wildcard $(srcdir)/tests/fuzz/*.cc) $(boot_sources)))

@@ -277,6 +277,32 @@ static int compare(const void *a, const void *b) {
     return by_file != 0 ? by_file : left->line - right->line;
 }
 
+// How many tests lie in in_order; < 0: there is no such backend.
+static int tests_open(const char *backend, const char *filter) {
+    backend_under_test = backend;
+    simulated = strcmp(backend, "sim") == 0;
+    if (!simulated && strcmp(backend, "epoll") != 0 && strcmp(backend, "io_uring") != 0 &&
+        strcmp(backend, "kqueue") != 0) return -1;
+    if (test_count > TESTS_MAX) return -1;
+
+    void *shared = mmap(nullptr, TESTS_MAX * sizeof(report), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (shared == MAP_FAILED) return -1;
+    reports = static_cast<report *>(shared);
+
+    int n = 0;
+    for (test_case *test = tests; test != nullptr; test = test->next)
+        if (strstr(test->name, filter) != nullptr || strstr(group_of(test), filter) != nullptr) in_order[n++] = test;
+    qsort(in_order, static_cast<size_t>(n), sizeof in_order[0], compare);
+    return n;
+}
+
+int suite_open(const char *backend, const char *filter, test_case *const **list) {
+    *list = in_order;
+    return tests_open(backend, filter);
+}
+
+bool suite_skipped(int number) { return reports[number].skipped != 0; }
+
 // What test_backend.cc runs as another user: does AUTO work with this environment?
 static int probe_environment() {
     mio_loop_t *loop = nullptr;
@@ -285,7 +311,7 @@ static int probe_environment() {
     return error < 0 || mio_loop_destroy(loop, 0) != 0 ? 4 : 0;
 }
 
-static int main_run(int argc, char **argv) {
+int suite_run(int argc, char **argv) {
     if (argc == 2 && strcmp(argv[1], "--probe-environment") == 0) return probe_environment();
     const char *&backend = backend_under_test, *filter = "";
     bool forked = true, listed = false;
@@ -299,20 +325,9 @@ static int main_run(int argc, char **argv) {
         else if (strcmp(argv[i], "--list") == 0) listed = true;
         else return usage();
     }
-    simulated = strcmp(backend, "sim") == 0;
-    if (!simulated && strcmp(backend, "epoll") != 0 && strcmp(backend, "io_uring") != 0 &&
-        strcmp(backend, "kqueue") != 0) return usage();
+    const int n = tests_open(backend, filter);
+    if (n < 0) return usage();
     if (!simulated) seed_count = 1;
-    if (test_count > TESTS_MAX) return usage();
-
-    void *shared = mmap(nullptr, TESTS_MAX * sizeof(report), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (shared == MAP_FAILED) return 2;
-    reports = static_cast<report *>(shared);
-
-    int n = 0;
-    for (test_case *test = tests; test != nullptr; test = test->next)
-        if (strstr(test->name, filter) != nullptr || strstr(group_of(test), filter) != nullptr) in_order[n++] = test;
-    qsort(in_order, static_cast<size_t>(n), sizeof in_order[0], compare);
 
     Suite *suite = suite_create(backend);
     SRunner *runner = srunner_create(suite);
@@ -353,5 +368,3 @@ static int main_run(int argc, char **argv) {
 }
 
 }
-
-int main(int argc, char **argv) { return api::main_run(argc, argv); }

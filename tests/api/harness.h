@@ -32,6 +32,11 @@ struct test_case {
 int test_register(test_case *test);
 void test_run(int number);
 
+int suite_run(int argc, char **argv); // the program
+// For another runner of the same tests: those that match filter, in order; < 0: no such backend.
+int suite_open(const char *backend, const char *filter, test_case *const **list);
+bool suite_skipped(int number); // that test said so
+
 // TEST(what_it_shows) { ... }
 #define TEST(title)                                                                                          \
     static void title();                                                                                     \

@@ -7,7 +7,7 @@
 
 namespace test {
 
-enum class plan : uint8_t { never, one, from, allocation, any };
+enum class plan : uint8_t { never, one, from, allocation, allocation_from, any };
 
 struct failing_state {
     const mio::sys *base;
@@ -30,7 +30,8 @@ static bool plan_covers(call which) {
     case plan::never: return false;
     case plan::one:
     case plan::from: return which == state.which;
-    case plan::allocation: return call_allocates(which);
+    case plan::allocation:
+    case plan::allocation_from: return call_allocates(which);
     case plan::any: return call_can_fail(which);
     }
     return false;
@@ -47,7 +48,7 @@ static int called(call which) {
             error = state.what == plan::any ? call_usual_error(which) : state.error;
             state.happened = true;
             state.failed = which;
-            if (state.what != plan::from) state.what = plan::never;
+            if (state.what != plan::from && state.what != plan::allocation_from) state.what = plan::never;
         }
     }
     pthread_mutex_unlock(&lock);
@@ -194,9 +195,14 @@ const mio::sys *failing_open(const mio::sys *base) {
     return table;
 }
 
+int64_t failing_alive() { return __atomic_load_n(&state.alive, __ATOMIC_RELAXED); }
+
+bool failing_allocation(call which) { return called(which) != 0; }
+void failing_allocated(int64_t delta) { __atomic_fetch_add(&state.alive, delta, __ATOMIC_RELAXED); }
+
 int failing_close() {
     failing_never();
-    const int alive = static_cast<int>(__atomic_load_n(&state.alive, __ATOMIC_RELAXED));
+    const int alive = static_cast<int>(failing_alive());
     if (alive != 0) fprintf(stderr, "failing: %d allocations were not given back\n", alive);
     return alive;
 }
@@ -214,6 +220,7 @@ static void plan_set(plan what, call which, uint64_t nth, int error) {
 void failing_at(call which, uint64_t nth, int error) { plan_set(plan::one, which, nth, error); }
 void failing_from(call which, uint64_t nth, int error) { plan_set(plan::from, which, nth, error); }
 void failing_allocation_at(uint64_t nth) { plan_set(plan::allocation, call::alloc, nth, ENOMEM); }
+void failing_allocation_from(uint64_t nth) { plan_set(plan::allocation_from, call::alloc, nth, ENOMEM); }
 void failing_any_at(uint64_t nth) { plan_set(plan::any, call::alloc, nth, 0); }
 void failing_never() {
     pthread_mutex_lock(&lock);

@@ -25,6 +25,7 @@ int failing_close();
 void failing_at(call which, uint64_t nth, int error);   // that one alone
 void failing_from(call which, uint64_t nth, int error); // that one and all after it
 void failing_allocation_at(uint64_t nth);               // alloc, resize, map, map_wipe_on_fork
+void failing_allocation_from(uint64_t nth);             // that one and all after it
 void failing_any_at(uint64_t nth);                      // whatever can fail, with its usual error
 void failing_never();
 bool failing_happened();       // the plan has failed something
@@ -34,5 +35,10 @@ uint64_t failing_count(call which);
 uint64_t failing_count_allocations();
 uint64_t failing_count_all();  // but for the clock, release and unmap
 void failing_forget();         // counts begin anew
+int64_t failing_alive();       // allocations and mappings not given back by now
+
+// For memory that does not come from the table but is to be counted and failed as if it did: true: it fails.
+bool failing_allocation(call which);
+void failing_allocated(int64_t delta); // alive
 
 }
