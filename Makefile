@@ -349,6 +349,11 @@ suite_torture = $(if $(torture),'torture[sim]=$(torture) --backend=sim --seeds=1
 model_programs := $(if $(model_library),$(B)/tests/api-kqueue $(B)/tests/torture-kqueue)
 suite_model_api = $(if $(model_library),'api[kqueue-model]=$(B)/tests/api-kqueue --backend=kqueue')
 suite_model = $(suite_model_api) $(if $(model_library),'torture[kqueue-model]=$(B)/tests/torture-kqueue --backend=kqueue --seeds=1:30')
+
+# $(call suite_inject,OPTIONS ON SIM,OPTIONS ON EACH KERNEL BACKEND)
+# The last one fails every call of the ring's self-test, which others find done when they begin.
+suite_inject = $(if $(inject),$(foreach b,$(BACKENDS),'inject[$(b)]=$(inject) --backend=$(b) --jobs=4 $(if $(filter sim,$(b)),$(1),$(2))') \
+	'inject[self-test]=$(inject) --backend=epoll --filter=a_backend_that_is_not_there --longest=10000 --jobs=4')
 suite_examples = $(if $(wildcard $(srcdir)/tests/examples/run),'examples=$(srcdir)/tests/examples/run $(B)/examples')
 suite_kernel = $(if $(kernel),'kernel=$(srcdir)/tests/kernel/run $(B)')
 suite_readme = 'readme=$(srcdir)/tools/check-readme $(srcdir) $(static_library)'
@@ -369,6 +374,13 @@ running_tests = $(api) $(model_programs) $(unit) $(torture) $(kernel) $(examples
 run_suites = $(suite_unit) $(call suite_api,$(BACKENDS)) $(call suite_torture,500,100,30) $(suite_model) $(suite_examples)
 
 .PHONY: check check-tests check-unit check-api $(BACKENDS:%=check-%) check-kqueue check-abi check-examples check-kernel check-includes check-configure check-readme torture
+
+running_tests = $(api) $(unit) $(torture) $(inject) $(kernel) $(examples) $(installed_tools) $(bench)
+# A share of the plans, the same ones every time; under a sanitizer a tenth of it.
+inject_short = $(call suite_inject,--most=6 --longest=40 --share=$(if $(MIO_SANITIZE),20000,200000),--most=6 --longest=40 --share=$(if $(MIO_SANITIZE),10000,100000))
+run_suites = $(suite_unit) $(call suite_api,$(BACKENDS)) $(call suite_torture,500,100,30) $(inject_short) $(suite_examples)
+
+.PHONY: check check-tests check-unit check-api $(BACKENDS:%=check-%) check-abi check-examples check-inject check-kernel check-includes check-configure check-readme torture
 check:
 	$(call test,$(running_tests) $(odr_built),$(suite_includes) $(suite_configure) $(suite_abi) $(suite_readme) $(run_suites) $(suite_kernel))
 # What runs code of the library: what a sanitizer can say something about.
@@ -383,8 +395,11 @@ check-kqueue:
 	$(call test,$(model_programs),$(suite_model))
 $(BACKENDS:%=check-%): check-%:
 	$(call test,$(api),$(call suite_api,$*))
+check-inject:
+	$(call test,$(inject),$(inject_short))
+torture: TEST_TIMEOUT = 7200
 torture:
-	$(call test,$(torture),$(call suite_torture,10000,10000,1000))
+	$(call test,$(torture) $(inject),$(call suite_torture,10000,10000,1000) $(call suite_inject,--from,--most=40 --from))
 check-abi:
 	$(call test,$(odr_built),$(suite_abi))
 check-examples:
@@ -574,6 +589,11 @@ help:
 	@echo 'make torture          random sequences of calls against a model, 10,000 seeds of each kind'
 	@echo 'make fuzz             the fuzzers of tests/fuzz, FUZZ_SECONDS=600 each; check-fuzz: 60 s each, all at once'
 	@echo 'make mutations        plants mistakes in the library, one by one: does a test see each?'
+
+	@echo 'make check-PART       PART: api $(BACKENDS) unit abi examples inject kernel includes configure readme,'
+	@echo '                      tests (unit, api, examples)'
+	@echo 'make torture          random sequences of calls against a model, 10,000 seeds of each kind; every API test'
+	@echo '                      with each allocation and each system call failing'
 	@echo 'make bench            the micro-benchmark; BENCH_ARGS=...'
 	@echo 'make coverage         lines and branches of lib/ that the tests reach, by room'
 	@echo 'make install          DESTDIR=... for packagers; uninstall, installcheck'

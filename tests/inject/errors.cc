@@ -30,6 +30,7 @@ const int *errors_of(call which) {
     static const int receiving[] = {EINTR, ECONNRESET, ETIMEDOUT, ENOMEM, EHOSTUNREACH, EAGAIN, 0};
     static const int sending[] = {EINTR, EPIPE, ECONNRESET, ENOBUFS, ENOMEM, ETIMEDOUT, EHOSTUNREACH, EACCES, EAGAIN, 0};
     static const int reading[] = {EINTR, EAGAIN, EIO, 0};
+    static const int waking[] = {EINTR, EAGAIN, 0}; // of an eventfd; any other would be a lost wake-up, and is a panic
     static const int new_eventfd[] = {EMFILE, ENFILE, ENOMEM, ENODEV, 0};
     static const int new_pipe[] = {EMFILE, ENFILE, 0};
     static const int polling[] = {EINTR, ENOMEM, 0};
@@ -67,8 +68,8 @@ const int *errors_of(call which) {
     case call::recvmsg: return receiving;
     case call::send:
     case call::sendmsg: return sending;
-    case call::read:
-    case call::write: return reading;
+    case call::read: return reading;
+    case call::write: return waking;
     case call::eventfd: return new_eventfd;
     case call::pipe_cloexec: return new_pipe;
     case call::poll_one: return polling;
@@ -93,8 +94,8 @@ bool is_never_noticed(const plan *p) {
     case call::sendmsg:
     case call::read:
     case call::poll_one:
-    case call::close: return p->error == EINTR;
-    case call::uring_enter: return p->error == EINTR || p->error == EAGAIN || p->error == EBUSY;
+    case call::close:
+    case call::uring_enter: return p->error == EINTR;
     case call::alloc:
     case call::resize:
     case call::release:

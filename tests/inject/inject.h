@@ -72,6 +72,7 @@ extern bool on_sim;
 
 extern volatile bool broken;      // no callback of the test is run any more
 extern bool in_child;             // of the test's fork(2): its parent is who is examined
+extern bool has_forked;           // a loop of the test may be the child's now
 extern int threads_alive;         // those the test made
 extern thread_local jmp_buf *landing; // of the callback that runs; nullptr: none does
 

@@ -7,6 +7,7 @@
 
 #include <pthread.h>
 #include <stdarg.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 // The tables of the library, under the names that the linker gives them: its own, and the one that it sees.
@@ -21,13 +22,14 @@ namespace inject {
 slot *mine;
 bool on_sim;
 volatile bool broken;
-bool in_child;
+bool in_child, has_forked;
 int threads_alive;
 thread_local jmp_buf *landing;
 thread_local bool is_test_thread;
 
 static int64_t memory_before;
 static test::open_fds fds_before;
+static struct rlimit limit_before; // of descriptors: some tests lower it
 static plan injected;
 
 // --- ending ---------------------------------------------------------------------------------------------------------
@@ -97,8 +99,9 @@ static void fresh_loop_works() {
     inside_call here("a fresh loop");
     mio_sim_t *world = nullptr;
     if (on_sim && mio_sim_create(&world, nullptr) != 0) run_fail("no fresh world");
-    mio_loop_options_t options = api::loop_options();
+    mio_loop_options_t options = MIO_LOOP_OPTIONS_INIT;
     options.sim = world;
+    if (!on_sim) options.backend = strcmp(api::backend_name(), "epoll") == 0 ? MIO_BACKEND_EPOLL : MIO_BACKEND_IO_URING;
     fresh f = {};
     const int made = mio_loop_create(&f.loop, &options);
     if (made != 0) run_fail("a fresh loop gives %s", mio_error_name(made));
@@ -128,6 +131,7 @@ static void fresh_loop_works() {
     broken = true;
     for (unsigned i = 0; i < test::CALLS; i++) mine->counts[i] = test::failing_count(static_cast<test::call>(i));
     mine->counts[test::CALLS] = test::failing_count_allocations();
+    setrlimit(RLIMIT_NOFILE, &limit_before);
     owned_give_back();
     loops_examine();
     owned_give_back(); // what came to it while its loops went
@@ -172,6 +176,7 @@ void run_test(int number, const plan *p) {
     test::failing_forget();
     memory_before = test::failing_alive();
     test::open_fds_note(&fds_before);
+    getrlimit(RLIMIT_NOFILE, &limit_before);
     told_note_callback();
     if (p->nth != 0) {
         if (p->allocation && p->from) test::failing_allocation_from(p->nth);
@@ -219,6 +224,7 @@ int WRAPPED(pthread_create)(pthread_t *thread, const pthread_attr_t *attributes,
 pid_t WRAPPED(fork)() {
     const pid_t child = fork();
     if (child == 0) in_child = true;
+    has_forked = true;
     return child;
 }
 
