@@ -378,7 +378,7 @@ run_suites = $(suite_unit) $(call suite_api,$(BACKENDS)) $(call suite_torture,50
 running_tests = $(api) $(unit) $(torture) $(inject) $(kernel) $(examples) $(installed_tools) $(bench)
 # A share of the plans, the same ones every time; under a sanitizer a tenth of it.
 inject_short = $(call suite_inject,--most=6 --longest=40 --share=$(if $(MIO_SANITIZE),20000,200000),--most=6 --longest=40 --share=$(if $(MIO_SANITIZE),10000,100000))
-run_suites = $(suite_unit) $(call suite_api,$(BACKENDS)) $(call suite_torture,500,100,30) $(inject_short) $(suite_examples)
+run_suites = $(suite_unit) $(call suite_api,$(BACKENDS)) $(call suite_torture,$(if $(MIO_SANITIZE),500,10000),$(if $(MIO_SANITIZE),100,500),30) $(inject_short) $(suite_examples)
 
 .PHONY: check check-tests check-unit check-api $(BACKENDS:%=check-%) check-abi check-examples check-inject check-kernel check-includes check-configure check-readme torture
 check:

@@ -328,7 +328,7 @@ void act(connection *c) {
         void (*does)(connection *c);
     };
     static const choice choices[] = {
-        {22, act_write}, {12, act_read}, {12, act_read_start}, {4, act_pause}, {6, act_resume}, {3, act_stop},
+        {18, act_write}, {4, act_other}, {12, act_read}, {12, act_read_start}, {4, act_pause}, {6, act_resume}, {3, act_stop},
         {7, act_cancel}, {4, act_deadline}, {3, act_abandon_request}, {3, act_marks}, {3, act_timeout},
         {3, act_try_write}, {2, act_shutdown}, {2, act_leave}, {2, act_finish}, {1, act_close}, {1, act_abandon},
         {3, [](connection *) { act_connect(); }}, {2, act_listener}, {4, [](connection *) { held_release(80); }},

@@ -284,11 +284,20 @@ mio_buf_t buf_make(connection *c, size_t cap) {
 
 void buf_hold(mio_buf_t *buf) {
     if (now.stopping || now.held_count == HELD_MAX) return; // it goes home when the callback returns
+    char *copy = static_cast<char *>(malloc(buf->len + 1));
+    if (buf->len > 0) memcpy(copy, buf->base, buf->len);
+    now.held_bytes[now.held_count] = copy;
     now.held[now.held_count++] = mio_buf_take(buf);
 }
 
 void held_release(uint32_t percent) {
-    while (now.held_count > 0 && chance(percent)) mio_buf_release(&now.held[--now.held_count]);
+    while (now.held_count > 0 && chance(percent)) {
+        mio_buf_t *last = &now.held[--now.held_count];
+        char *copy = now.held_bytes[now.held_count];
+        if (last->len > 0 && memcmp(copy, last->base, last->len) != 0) fail("somebody wrote into a buffer of the program's");
+        free(copy);
+        mio_buf_release(last);
+    }
 }
 
 // --- the end --------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@
 //
 //   model.h    what all share            calls.cc      what the program does
 //   model.cc   requests, channels, bytes  callbacks.cc  what it is told, and whether that may be
+//   others.cc  timers, hooks, wakeups, posts, kept buffers
 //   streams.cc the command line, one seed from its world to its end
 //
 // Nothing here knows more of the library than <mio.h>.
@@ -112,6 +113,7 @@ struct run {
     request *requests;
     channel *channels;
     mio_buf_t held[HELD_MAX];
+    char *held_bytes[HELD_MAX]; // what they were when they were kept
     int held_count;
 };
 extern run now;
@@ -177,6 +179,11 @@ void model_clear();
 // --- the program ----------------------------------------------------------------------------------------------------
 
 void act_connect();
+void act_other(connection *c); // of a timer, hook, wakeup, post or kept buffer
+void others_quiet();
+void others_check();
+void others_close();
+void others_clear();
 void act(connection *c);
 void act_some(connection *c, uint32_t n); // n actions, most of them on c
 void act_close_all(bool gracefully);

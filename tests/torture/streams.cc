@@ -158,6 +158,7 @@ static void run_quiet() {
     pass(200 * MIO_MILLISECOND, 60 * MIO_MILLISECOND);
     now.stopping = true;
     mio_timer_stop(now.tick);
+    others_quiet();
     held_release(101);
     pass(10 * MIO_SECOND, 60 * MIO_MILLISECOND);
     held_release(101);
@@ -167,6 +168,7 @@ static void run_quiet() {
     if (took > 400 * now.loop_count) fail("%llu turns while nothing happens", static_cast<unsigned long long>(took));
     held_release(101);
     for (int i = 0; i < now.connection_count; i++) connection_check(now.connections[i]);
+    others_check();
     channels_compare(false);
 }
 
@@ -190,6 +192,7 @@ static void run_close() {
     const uint32_t how = below(3u); // closing, finishing, destroying with all still open
     if (how == 2) return;
     act_close_all(how == 1);
+    others_close();
     mio_handle_close(now.listener, nullptr, nullptr);
     mio_handle_close(now.tick, nullptr, nullptr);
     if (!pass(1000 * MIO_SECOND, 1500 * MIO_MILLISECOND)) return;
@@ -219,6 +222,7 @@ static void run_destroy() {
     for (const request *r = now.requests; r != nullptr; r = r->next_of_all)
         if (!r->done && !r->abandoned) fail("request %d never called back", r->number);
     channels_compare(true);
+    others_clear();
     if (now.wrapped != 0) fail("%d wrapped buffers were not released", now.wrapped);
     if (!now.sim) return;
     const int fds = mio_sim_open_fds(now.world);
