@@ -205,6 +205,7 @@ static void plans_of_call(int number, bool allocation, test::call which, uint64_
     if (count > most) count = most;
     for (uint64_t nth = 1; nth <= count; nth++)
         for (int from = 0; from <= (and_from ? 1 : 0); from++) {
+            if (from != 0 && error == EINTR) continue; // for ever: no kernel does, and what is interrupted is done again
             const plan p = {allocation, which, nth, error, from != 0};
             plan_try(number, &p);
         }
