@@ -347,8 +347,9 @@ static int uring_poll(loop *l, int64_t timeout_ns) {
         uring_gather(l, u);
     }
     if (__builtin_expect((result == -EBUSY || result == -EAGAIN) && timeout_ns != 0 && nothing_found(l), 0)) {
-        (void)uring_enter(l, u, 1, timeout_ns < 0 || timeout_ns > BREATHER_NS ? BREATHER_NS : timeout_ns);
+        const int again = uring_enter(l, u, 1, timeout_ns < 0 || timeout_ns > BREATHER_NS ? BREATHER_NS : timeout_ns);
         uring_gather(l, u);
+        if ((again == -EBUSY || again == -EAGAIN) && nothing_found(l)) (void)l->calls->poll_one(-1, 0, 1); // not even that
     }
     return 0;
 }

@@ -145,6 +145,19 @@ static void test_a_busy_kernel_is_given_a_breather(void **) {
     assert_int_equal(enters(), before + 1);
 }
 
+// A kernel that refuses to wait as well is not asked without pause: a millisecond passes by another call.
+static void test_a_kernel_that_is_busy_for_ever_is_not_asked_without_pause(void **) {
+    for (int error : {-EBUSY, -EAGAIN}) {
+        const int pauses = scripted_count_fd(call::poll_one, -1);
+        for (int i = 0; i < 3; i++) {
+            ring_model_plan(ring, 0, error);
+            ring_model_plan(ring, 0, error);
+            assert_int_equal(mio_loop_run_once(the_loop, MIO_SECOND), MIO_ALIVE);
+        }
+        assert_int_equal(scripted_count_fd(call::poll_one, -1), pauses + 3);
+    }
+}
+
 static void test_a_wait_ends_when_the_time_is_up(void **) {
     const int64_t begun_ns = scripted_now_ns();
     const unsigned before = enters();
@@ -390,6 +403,7 @@ int main() {
         loop_test(test_an_error_before_anything_was_taken),
         loop_test(test_an_error_after_something_was_taken),
         loop_test(test_a_busy_kernel_is_given_a_breather),
+        loop_test(test_a_kernel_that_is_busy_for_ever_is_not_asked_without_pause),
         loop_test(test_a_wait_ends_when_the_time_is_up),
         loop_test(test_a_wait_ends_when_something_comes),
         cmocka_unit_test(test_any_entry_may_be_left_untaken),
