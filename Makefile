@@ -370,17 +370,15 @@ define test
 	$(srcdir)/tools/run-tests -l $(B)/log -t $(TEST_TIMEOUT) $(2)
 endef
 
-running_tests = $(api) $(model_programs) $(unit) $(torture) $(kernel) $(examples) $(installed_tools) $(bench)
-run_suites = $(suite_unit) $(call suite_api,$(BACKENDS)) $(call suite_torture,500,100,30) $(suite_model) $(suite_examples)
-
-.PHONY: check check-tests check-unit check-api $(BACKENDS:%=check-%) check-kqueue check-abi check-examples check-kernel check-includes check-configure check-readme torture
-
-running_tests = $(api) $(unit) $(torture) $(inject) $(kernel) $(examples) $(installed_tools) $(bench)
+running_tests = $(api) $(model_programs) $(unit) $(torture) $(inject) $(kernel) $(examples) $(installed_tools) $(bench)
 # A share of the plans, the same ones every time; under a sanitizer a tenth of it.
 inject_short = $(call suite_inject,--most=6 --longest=40 --share=$(if $(MIO_SANITIZE),20000,200000),--most=6 --longest=40 --share=$(if $(MIO_SANITIZE),10000,100000))
-run_suites = $(suite_unit) $(call suite_api,$(BACKENDS)) $(call suite_torture,$(if $(MIO_SANITIZE),500,10000),$(if $(MIO_SANITIZE),100,500),30) $(inject_short) $(suite_examples)
 
-.PHONY: check check-tests check-unit check-api $(BACKENDS:%=check-%) check-abi check-examples check-inject check-kernel check-includes check-configure check-readme torture
+run_suites = $(suite_unit) $(call suite_api,$(BACKENDS)) \
+	$(call suite_torture,$(if $(MIO_SANITIZE),500,10000),$(if $(MIO_SANITIZE),100,500),30) $(suite_model) $(inject_short) $(suite_examples)
+
+.PHONY: check check-tests check-unit check-api $(BACKENDS:%=check-%) check-kqueue check-abi check-examples check-inject check-kernel \
+	check-includes check-configure check-readme torture
 check:
 	$(call test,$(running_tests) $(odr_built),$(suite_includes) $(suite_configure) $(suite_abi) $(suite_readme) $(run_suites) $(suite_kernel))
 # What runs code of the library: what a sanitizer can say something about.
@@ -583,17 +581,14 @@ help:
 	@echo 'make                  the library, mio-load and mio-info'
 	@echo 'make check            set everything up, build, run every test'
 	@echo 'make demo             set everything up, build, put the echo server under load'
-	@echo 'make check-PART       PART: api $(BACKENDS) kqueue unit abi examples kernel includes configure readme,'
+	@echo 'make check-PART       PART: api $(BACKENDS) kqueue unit abi examples inject kernel includes configure readme,'
 	@echo '                      tests (unit, api, examples)'
-	@echo 'make check-macos kernels  compiles and links for macOS, with zig'         the tests on other kernels, booted in qemu; RELEASES="bullseye bookworm trixie"'
-	@echo 'make torture          random sequences of calls against a model, 10,000 seeds of each kind'
-	@echo 'make fuzz             the fuzzers of tests/fuzz, FUZZ_SECONDS=600 each; check-fuzz: 60 s each, all at once'
-	@echo 'make mutations        plants mistakes in the library, one by one: does a test see each?'
-
-	@echo 'make check-PART       PART: api $(BACKENDS) unit abi examples inject kernel includes configure readme,'
-	@echo '                      tests (unit, api, examples)'
+	@echo 'make check-macos      compiles and links for macOS, with zig'
+	@echo 'make kernels          the tests on other kernels, booted in qemu; RELEASES="bullseye bookworm trixie"'
 	@echo 'make torture          random sequences of calls against a model, 10,000 seeds of each kind; every API test'
 	@echo '                      with each allocation and each system call failing'
+	@echo 'make fuzz             the fuzzers of tests/fuzz, FUZZ_SECONDS=600 each; check-fuzz: 60 s each, all at once'
+	@echo 'make mutations        plants mistakes in the library, one by one: does a test see each?'
 	@echo 'make bench            the micro-benchmark; BENCH_ARGS=...'
 	@echo 'make coverage         lines and branches of lib/ that the tests reach, by room'
 	@echo 'make install          DESTDIR=... for packagers; uninstall, installcheck'
@@ -603,4 +598,5 @@ help:
 
 -include $(patsubst %.o,%.d,$(lib_objects) $(odr_objects) $(model_objects) \
 	$(call objects,$(example_sources) $(load_sources) $(info_sources) $(bench_sources) $(api_sources) $(unit_sources) \
-	$(support_sources) $(torture_sources) $(kernel_sources) $(inject_sources))) $(wildcard $(srcdir)/tests/fuzz/*.cc) $(boot_sources)))
+	$(support_sources) $(torture_sources) $(kernel_sources) $(inject_sources) \
+	$(wildcard $(srcdir)/tests/fuzz/*.cc) $(boot_sources)))

@@ -73,9 +73,11 @@ const int *errors_of(call which) {
     case call::eventfd: return new_eventfd;
     case call::pipe_cloexec: return new_pipe;
     case call::poll_one: return polling;
-    case call::epoll_create1: return new_epoll;
+    case call::epoll_create1:
+    case call::kqueue: return new_epoll;
     case call::epoll_ctl: return registering;
     case call::epoll_wait_ns: return waiting;
+    case call::kevent: return polling;
     case call::uring_setup: return new_ring;
     case call::uring_enter: return entering;
     case call::uring_register: return ring_register;
@@ -94,6 +96,7 @@ bool is_never_noticed(const plan *p) {
     case call::sendmsg:
     case call::read:
     case call::poll_one:
+    case call::kevent:
     case call::close:
     case call::uring_enter: return p->error == EINTR;
     case call::alloc:
@@ -122,6 +125,7 @@ bool is_never_noticed(const plan *p) {
     case call::pipe_cloexec:
     case call::epoll_create1:
     case call::epoll_ctl:
+    case call::kqueue:
     case call::uring_setup:
     case call::uring_register: break;
     }

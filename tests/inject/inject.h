@@ -64,7 +64,6 @@ struct slot { // shared with the run's process
 };
 extern slot *mine;
 extern bool on_sim;
-extern bool goes_on; // the plan fails all calls from one on: to try again and again is no mistake then
 
 [[noreturn]] void run_test(int number, const plan *p); // in its process
 [[noreturn]] __attribute__((format(printf, 1, 2))) void run_fail(const char *format, ...);

@@ -20,7 +20,7 @@ mio::sys seen_real, seen_sim;
 namespace inject {
 
 slot *mine;
-bool on_sim, goes_on;
+bool on_sim;
 volatile bool broken;
 bool in_child, has_forked;
 int threads_alive;
@@ -171,7 +171,6 @@ void run_prepare() {
 
 void run_test(int number, const plan *p) {
     injected = *p;
-    goes_on = p->from;
     mine->result = outcome::running;
     fresh_loop_works(); // this thread is known
     test::failing_forget();
