@@ -411,19 +411,8 @@ TEST(a_loop_goes_from_thread_to_thread_with_its_streams_and_their_bytes) {
     move_between_threads(false);
 }
 
-// Whether the kernel works a ring off in the loop's own calls only: who else has its descriptor does no harm then.
-static bool defers() {
-    static bool works;
-    works = false;
-    mio_backend_features([](const char *, const char *feature, int verdict, const char *, void *) {
-        if (strcmp(feature, "defer") == 0) works = verdict == 0;
-    }, nullptr);
-    return works && !on_sqpoll();
-}
-
 TEST(a_loop_goes_from_thread_to_thread_while_a_forked_process_has_its_descriptors) {
     KERNEL_ONLY("a simulated world has one thread");
-    if (strcmp(backend_name(), "io_uring") == 0 && !defers()) SKIP("is MIO_EBUSY on a ring without \"defer\"");
     move_between_threads(true);
 }
 
