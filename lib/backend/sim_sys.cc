@@ -53,8 +53,8 @@ static void sim_unmap(void *ptr, size_t size) {
     uncounted(ptr, size);
     sys_real.unmap(ptr, size);
 }
-static void *sim_map_wipe_on_fork(size_t size) { return sys_real.map_wipe_on_fork(size); }
-static void *sim_map_shared(size_t size) { return sys_real.map_shared(size); }
+static void *sim_map_wipe_on_fork(size_t size) { return counted(sys_real.map_wipe_on_fork(size), size); }
+static void *sim_map_shared(size_t size) { return counted(sys_real.map_shared(size), size); }
 
 static int64_t sim_monotonic_ns() {
     const sim_world *w = sim_world_here();

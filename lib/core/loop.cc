@@ -119,6 +119,7 @@ void loop_free(loop *l, bool in_child) {
     if (l->box != nullptr) remote_release(l->box);
     thread_life_release(l->life);
     memory copy = l->mem;
+    copy.calls = l->made_with;
     l->~loop();
     memory_release(&copy, l, sizeof(loop));
 }
@@ -168,6 +169,7 @@ int loop_create(loop **out, const mio_loop_options_t *options, const struct sys 
     if (l == nullptr) return MIO_ENOMEM;
     memset(static_cast<void *>(l), 0, sizeof(loop));
     l->mem = mem;
+    l->made_with = calls;
     l->options = complete;
     const size_t usual = complete.write_high < complete.write_queue_max ? complete.write_high : complete.write_queue_max;
     l->usual_write = usual < MIO_BUF_SIZE_MAX ? usual : MIO_BUF_SIZE_MAX;

@@ -68,6 +68,7 @@ struct loop {
     void *data;
     mio_loop_metrics_t counters;
     struct wheel wheel;
+    const struct sys *made_with; // whose memory the loop itself is; calls may have become a world's since
 };
 
 inline loop *loop_of(mio_loop_t *l) { return reinterpret_cast<loop *>(l); }

@@ -206,6 +206,19 @@ static void test_memory_is_counted_and_limited(void **) {
     world_close();
 }
 
+static void test_memory_of_a_loop_that_is_gone_is_counted_as_given_back(void **) {
+    world_open(options_of(8));
+    const int64_t before = sim_world_of(world)->memory_live;
+    for (int i = 0; i < 3; i++) {
+        mio_loop_t *other;
+        assert_int_equal(mio_loop_create(&other, nullptr), 0);
+        assert_true(sim_world_of(world)->memory_live > before);
+        assert_int_equal(mio_loop_destroy(other, 0), 0);
+        assert_int_equal(sim_world_of(world)->memory_live, before);
+    }
+    world_close();
+}
+
 int main() {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_segment_is_sent_again_after_ever_longer_times),
@@ -216,6 +229,7 @@ int main() {
         cmocka_unit_test(test_a_lost_answer_makes_one_connection_or_none),
         cmocka_unit_test(test_closing_while_the_handshake_is_lost_leaves_nothing),
         cmocka_unit_test(test_memory_is_counted_and_limited),
+        cmocka_unit_test(test_memory_of_a_loop_that_is_gone_is_counted_as_given_back),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }
