@@ -365,5 +365,10 @@ void *sim_memory_resize(void *ptr, size_t old_size, size_t new_size);
 void sim_memory_release(void *ptr, size_t size);
 
 inline int64_t sim_add_ns(int64_t a_ns, int64_t b_ns) { return b_ns > INT64_MAX - a_ns ? INT64_MAX : a_ns + b_ns; }
+inline int64_t sim_moved_ns(int64_t at_ns, int64_t by_ns) { // forward or back
+    int64_t moved_ns;
+    if (!__builtin_add_overflow(at_ns, by_ns, &moved_ns)) return moved_ns;
+    return by_ns < 0 ? INT64_MIN : INT64_MAX;
+}
 
 }

@@ -242,7 +242,7 @@ static void happen(sim_world *w, const sim_fault *f) {
     case MIO_SIM_RESET: sim_connections_reset(w, f); break;
     case MIO_SIM_BLACK_HOLE: sim_connections_swallow(w, f); break;
     case MIO_SIM_CLOCK_JUMP: jump(w, f->what.jump_ns); break;
-    case MIO_SIM_WALL_JUMP: w->faults.wall_jumped_ns += f->what.jump_ns; break;
+    case MIO_SIM_WALL_JUMP: w->faults.wall_jumped_ns = sim_moved_ns(w->faults.wall_jumped_ns, f->what.jump_ns); break;
     case MIO_SIM_PARTITION:
     case MIO_SIM_LATENCY:
     case MIO_SIM_BANDWIDTH:

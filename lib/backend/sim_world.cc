@@ -344,8 +344,9 @@ uint64_t mio_sim_trace_hash(const mio_sim_t *world) { return world == nullptr ? 
 int64_t mio_sim_now_ns(const mio_sim_t *world) { return world == nullptr ? 0 : world_const(world)->now_ns; }
 
 int64_t mio_sim_wall_ns(const mio_sim_t *world) {
-    return world == nullptr ? 0 : WALL_FIRST_NS + world_const(world)->now_ns - FIRST_INSTANT_NS +
-                                      world_const(world)->faults.wall_jumped_ns;
+    if (world == nullptr) return 0;
+    const sim_world *w = world_const(world);
+    return sim_moved_ns(sim_add_ns(WALL_FIRST_NS, w->now_ns - FIRST_INSTANT_NS), w->faults.wall_jumped_ns);
 }
 
 uint64_t mio_sim_random(mio_sim_t *world) {

@@ -219,6 +219,26 @@ static void test_memory_of_a_loop_that_is_gone_is_counted_as_given_back(void **)
     world_close();
 }
 
+static void wall_jumps(int times, int64_t by_ns) {
+    mio_sim_fault_t jump = MIO_SIM_FAULT_INIT;
+    jump.kind = MIO_SIM_WALL_JUMP;
+    jump.jump_ns = by_ns;
+    for (int i = 0; i < times; i++) assert_int_equal(mio_sim_schedule(world, &jump), 0);
+    pass(1);
+}
+
+static void test_the_wall_clock_stops_at_the_ends_of_its_numbers(void **) {
+    const int64_t year_ns = 366 * 24 * 60 * MIO_MINUTE; // no jump is longer
+    world_open(options_of(9));
+    wall_jumps(400, year_ns);
+    assert_int_equal(mio_sim_wall_ns(world), INT64_MAX);
+    world_close();
+    world_open(options_of(10));
+    wall_jumps(400, -year_ns);
+    assert_true(mio_sim_wall_ns(world) < -7 * (INT64_MAX / 10)); // INT64_MIN, and 50 years more
+    world_close();
+}
+
 int main() {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_segment_is_sent_again_after_ever_longer_times),
@@ -230,6 +250,7 @@ int main() {
         cmocka_unit_test(test_closing_while_the_handshake_is_lost_leaves_nothing),
         cmocka_unit_test(test_memory_is_counted_and_limited),
         cmocka_unit_test(test_memory_of_a_loop_that_is_gone_is_counted_as_given_back),
+        cmocka_unit_test(test_the_wall_clock_stops_at_the_ends_of_its_numbers),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }
