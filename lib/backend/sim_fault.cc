@@ -44,6 +44,10 @@ static bool lasts(int kind) {
     return false;
 }
 
+static bool has_direction(int kind) {
+    return kind == MIO_SIM_PARTITION || kind == MIO_SIM_LATENCY || kind == MIO_SIM_BANDWIDTH || kind == MIO_SIM_LOSS;
+}
+
 // Of the network's faults: what MIO_SIM_HEAL ends.
 static bool heals(int kind) {
     return kind == MIO_SIM_PARTITION || kind == MIO_SIM_BLACK_HOLE || kind == MIO_SIM_LATENCY ||
@@ -317,6 +321,7 @@ int mio_sim_schedule(mio_sim_t *world, const mio_sim_fault_t *fault) {
     if (error == 0) error = side_read(&f.what.b, &f.b);
     if (error < 0) return error;
     if (w->thread != thread_number()) return MIO_EPERM;
+    if (!has_direction(f.what.kind)) f.what.one_way = 0;
     if (!faults_grow(&w->faults)) return MIO_ENOMEM;
     f.begin_ns = sim_add_ns(w->now_ns, f.what.after_ns);
     f.end_ns = f.what.for_ns == 0 ? MIO_NEVER : sim_add_ns(f.begin_ns, f.what.for_ns);

@@ -239,6 +239,25 @@ static void test_the_wall_clock_stops_at_the_ends_of_its_numbers(void **) {
     world_close();
 }
 
+static void test_a_black_hole_has_no_direction(void **) {
+    steady_open(11);
+    const int listener = listen_on("127.0.0.1", 0);
+    mio_sim_fault_t hole = MIO_SIM_FAULT_INIT;
+    hole.kind = MIO_SIM_BLACK_HOLE;
+    hole.one_way = 1;
+    hole.a.port = port_of(listener);
+    assert_int_equal(mio_sim_schedule(world, &hole), 0);
+    pass(1);
+    const int client = tcp_socket();
+    assert_int_equal(connect_to(client, ip4("127.0.0.1", port_of(listener))), -EINPROGRESS);
+    pass(MIO_SECOND);
+    assert_int_equal(sim_world_of(world)->socket_count, 2); // nobody was asked, so no other end was made
+    assert_int_equal(os.close(client), 0);
+    assert_int_equal(os.close(listener), 0);
+    pass(200 * MIO_SECOND);
+    world_close();
+}
+
 int main() {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_segment_is_sent_again_after_ever_longer_times),
@@ -251,6 +270,7 @@ int main() {
         cmocka_unit_test(test_memory_is_counted_and_limited),
         cmocka_unit_test(test_memory_of_a_loop_that_is_gone_is_counted_as_given_back),
         cmocka_unit_test(test_the_wall_clock_stops_at_the_ends_of_its_numbers),
+        cmocka_unit_test(test_a_black_hole_has_no_direction),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }
