@@ -180,8 +180,12 @@ int64_t sim_socket_receive(sim_socket *s, const struct iovec *iov, unsigned n, b
     s->in.filled -= bytes;
     s->in.arrived -= bytes;
     sim_trace(w, SIM_DID_RECEIVE, s->number, bytes);
-    if (s->swallowed || sim_cut(w, &here, &far)) s->in.untold += bytes;
-    else if (s->peer != nullptr) sim_wake_out(s->peer);
+    if (s->swallowed || sim_cut(w, &here, &far)) {
+        s->in.untold += bytes;
+        return bytes;
+    }
+    s->in.untold = 0; // one word tells of all that was read
+    if (s->peer != nullptr) sim_wake_out(s->peer);
     return bytes;
 }
 

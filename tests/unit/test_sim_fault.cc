@@ -258,6 +258,28 @@ static void test_a_black_hole_has_no_direction(void **) {
     world_close();
 }
 
+static void test_a_read_over_an_open_way_tells_of_all_the_room(void **) {
+    steady_open(12);
+    const pair p = steady_pair();
+    char bytes[1000] = {};
+    assert_int_equal(os.send(p.client, bytes, sizeof bytes, 0), 1000);
+    pass(20 * MIO_MILLISECOND);
+    mio_sim_fault_t cut = MIO_SIM_FAULT_INIT;
+    cut.kind = MIO_SIM_PARTITION;
+    cut.a.nodes = 1u << 5;
+    assert_int_equal(mio_sim_schedule(world, &cut), 0);
+    pass(1);
+    sim_socket *server = sim_fd_of(sim_world_of(world), p.server)->socket;
+    server->node = 5;
+    assert_int_equal(os.recv(p.server, bytes, 900, 0), 900);
+    assert_int_equal(os.send(p.client, bytes, 1, 0), -EAGAIN);
+    server->node = 6; // its loop moved: the partition is not its any more
+    assert_int_equal(os.recv(p.server, bytes, 100, 0), 100);
+    assert_int_equal(os.send(p.client, bytes, sizeof bytes, 0), 1000);
+    pair_close(p);
+    world_close();
+}
+
 int main() {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_segment_is_sent_again_after_ever_longer_times),
@@ -271,6 +293,7 @@ int main() {
         cmocka_unit_test(test_memory_of_a_loop_that_is_gone_is_counted_as_given_back),
         cmocka_unit_test(test_the_wall_clock_stops_at_the_ends_of_its_numbers),
         cmocka_unit_test(test_a_black_hole_has_no_direction),
+        cmocka_unit_test(test_a_read_over_an_open_way_tells_of_all_the_room),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }
