@@ -255,6 +255,7 @@ int mio_sim_draw(mio_sim_fault_t *out, uint64_t seed, unsigned index, const mio_
     mio_sim_fault_t f = MIO_SIM_FAULT_INIT;
     f.kind = one_bit_of(&from, o.kinds);
     if (!takes_no_time(f.kind)) f.for_ns = magnitude(&from, o.longest_ns / 256 + 1, o.longest_ns + 1);
+    if (f.for_ns > o.longest_ns) f.for_ns = o.longest_ns;
     f.after_ns = between(&from, 0, o.within_ns - f.for_ns);
     amounts(&from, &o, &f);
     const size_t size = out->size;
