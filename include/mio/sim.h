@@ -104,7 +104,7 @@ typedef struct mio_sim_draw_options {
 MIO_DEFINE_INIT_(mio_sim_draw_options_t);
 #define MIO_SIM_DRAW_OPTIONS_INIT MIO_OPTIONS_INIT_(mio_sim_draw_options_t)
 
-#define MIO_SIM_TEXT_MAX 256 /* bytes that mio_sim_format writes at most, with its NUL */
+#define MIO_SIM_TEXT_MAX 384 /* bytes that mio_sim_format writes at most, with its NUL */
 
 /* Does the run fail with these alone? Not 0: it does. */
 typedef int (*mio_sim_fails_cb)(const unsigned *list, unsigned n, void *arg);

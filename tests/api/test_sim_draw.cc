@@ -148,6 +148,16 @@ TEST(each_kind_of_fault_has_its_words) {
     f.kind = MIO_SIM_WALL_JUMP;
     f.jump_ns = -MIO_SECOND;
     says("after 0.000000 s: wall clock jumps by -1.000000 s");
+    f = MIO_SIM_FAULT_INIT; // none is longer
+    f.kind = MIO_SIM_LATENCY;
+    f.after_ns = f.for_ns = f.latency_min_ns = f.latency_max_ns = INT64_MAX;
+    f.a.nodes = f.b.nodes = 0xff00000000000000u;
+    f.a.port = f.b.port = 65535;
+    assert_is(mio_addr_parse("1111:2222:3333:4444:5555:6666:7777:8888", 1, &at), 0);
+    f.a.addr = f.b.addr = &at;
+    says("after 9223372036.854776 s for 9223372036.854776 s: latency of 9223372036.854776 to 9223372036.854776 s between "
+         "nodes 56,57,58,59,60,61,62,63 [1111:2222:3333:4444:5555:6666:7777:8888] port 65535 and "
+         "nodes 56,57,58,59,60,61,62,63 [1111:2222:3333:4444:5555:6666:7777:8888] port 65535");
     assert_is(mio_sim_format(&f, text, 20), MIO_ENOBUFS);
     assert_is(mio_sim_format(&f, nullptr, 20), MIO_EINVAL);
     assert_is(mio_sim_format(nullptr, text, 20), MIO_EINVAL);
