@@ -152,30 +152,6 @@ TEST(a_reset_gives_the_whole_write_queue_back_with_the_error) {
     mio_buf_release(&late);
 }
 
-TEST(one_shared_buffer_to_a_hundred_streams_is_freed_once) {
-    mio_loop_t *loop = loop_open();
-    static pair streams[100];
-    static inbox in[100];
-    memset(in, 0, sizeof in);
-    int released = 0;
-    mio_buf_t original = counted_buf(&released, 2000);
-    for (int i = 0; i < 100; i++) {
-        streams[i] = connect_pair(loop);
-        ck_assert_int_gt(mio_stream_read_start(streams[i].server, 0, read_into, &in[i]), 0);
-        mio_buf_t copy = {};
-        assert_is(mio_buf_share(&original, &copy), 0);
-        ck_assert_int_gt(mio_stream_write(streams[i].client, &copy, 1, nullptr, nullptr), 0);
-    }
-    mio_buf_release(&original);
-    assert_is(released, 0);
-    run_for(loop, 20 * MIO_MILLISECOND);
-    assert_is(released, 1);
-    for (const inbox &one : in) {
-        ck_assert(!one.wrong);
-        assert_is(one.received, 2000);
-    }
-}
-
 // --- threads --------------------------------------------------------------------------------------------------------
 
 static void *release_one(void *arg) {
