@@ -149,3 +149,84 @@ TEST(eight_threads_lose_no_wakeup) {
     for (pthread_t thread : threads) pthread_join(thread, nullptr);
     for (const sender &one : senders) ck_assert_int_eq(one.seen, COUNT);
 }
+
+// --- all at once ----------------------------------------------------------------------------------------------------
+
+struct poster {
+    mio_loop_t *loop;
+    mio_wakeup_t *wakeup;
+    int64_t volatile sent; // wakeups: written by its thread before the send
+    int64_t seen, ran;
+};
+static poster posters[8];
+static int posters_done;
+constexpr int64_t ROUNDS = 3000;
+
+static void poster_done_maybe(poster *self) {
+    if (self->seen == ROUNDS && self->ran == ROUNDS && ++posters_done == 8) mio_loop_stop(self->loop);
+}
+
+TEST(a_storm_of_signals_and_eight_threads_lose_no_wakeup_and_no_post) {
+    KERNEL_ONLY("a simulated world has one thread and takes no signals");
+    static mio_loop_t *loop;
+    loop = loop_open();
+    memset(static_cast<void *>(posters), 0, sizeof posters);
+    posters_done = 0;
+    calls = 0;
+    handler_sends = 0;
+    assert_is(mio_wakeup_create(loop, count_up, nullptr, &target), 0);
+    struct sigaction action = {};
+    action.sa_handler = [](int) { // in whichever thread the kernel chooses: in the midst of a post, a send, a wait
+        const int saved = errno;
+        mio_wakeup_send(target);
+        __atomic_add_fetch(&handler_sends, 1, __ATOMIC_RELAXED);
+        errno = saved;
+    };
+    sigaction(SIGALRM, &action, nullptr);
+    for (poster &one : posters) {
+        one.loop = loop;
+        assert_is(mio_wakeup_create(loop, [](mio_wakeup_t *, void *arg) {
+            poster *from = static_cast<poster *>(arg);
+            if (from->seen == ROUNDS) return;
+            from->seen = __atomic_load_n(&from->sent, __ATOMIC_ACQUIRE);
+            poster_done_maybe(from);
+        }, &one, &one.wakeup), 0);
+    }
+    auto body = [](void *arg) -> void * {
+        poster *self = static_cast<poster *>(arg);
+        for (int64_t i = 1; i <= ROUNDS; i++) {
+            __atomic_store_n(&self->sent, i, __ATOMIC_RELEASE);
+            mio_wakeup_send(self->wakeup);
+            auto ran = [](mio_loop_t *, int status, void *of) {
+                poster *from = static_cast<poster *>(of);
+                if (status != 0) return;
+                from->ran++;
+                poster_done_maybe(from);
+            };
+            if (mio_remote_post(mio_loop_remote(self->loop), ran, self) != 0) return arg;
+            if (i % 100 == 0) sleep_ns(200 * MIO_MICROSECOND); // lets the loop fall asleep
+        }
+        return nullptr;
+    };
+    assert_is(mio_loop_hold(loop, 1), 0);
+    pthread_t threads[8];
+    for (int i = 0; i < 8; i++) assert_is(pthread_create(&threads[i], nullptr, body, &posters[i]), 0);
+    struct itimerval every = {{0, 100}, {0, 100}};
+    assert_is(setitimer(ITIMER_REAL, &every, nullptr), 0);
+    run_to_stop(loop); // hangs if one of them is lost
+    every = {};
+    setitimer(ITIMER_REAL, &every, nullptr);
+    for (pthread_t thread : threads) {
+        void *failed = nullptr;
+        pthread_join(thread, &failed);
+        ck_assert_ptr_null(failed);
+    }
+    signal(SIGALRM, SIG_DFL);
+    for (const poster &one : posters) assert_is(one.ran, ROUNDS);
+    const int64_t sends = __atomic_load_n(&handler_sends, __ATOMIC_RELAXED);
+    ck_assert_int_ge(sends, 10);
+    run_for(loop, MIO_MILLISECOND);
+    ck_assert_int_ge(calls, 1); // coalesced, but not lost
+    ck_assert_int_le(calls, sends);
+    assert_is(mio_loop_hold(loop, -1), 0);
+}
