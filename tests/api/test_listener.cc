@@ -34,6 +34,35 @@ TEST(listen_answers_each_mistake) {
     run_to_end(loop);
 }
 
+// Host strings are numeric: what would be a name is refused, however long it is, before anybody copies it.
+TEST(a_host_of_any_length_is_refused_unless_it_is_a_number) {
+    mio_loop_t *loop = loop_open();
+    mio_listener_t *out = nullptr;
+    static char host[70000];
+    const size_t lengths[] = {0, 1, 63, 64, 107, 108, 253, 254, 255, 256, 257, 1023, 1024, 1025, 65535, 65536, sizeof host - 1};
+    const char fillers[] = {'a', '1', '.', ':', '0', '%', '[', '-', '\x7f', '\xc3'};
+    for (size_t length : lengths) {
+        for (char filler : fillers) {
+            memset(host, filler, length);
+            host[length] = '\0';
+            const int got = mio_tcp_listen(loop, host, 0, nullptr, accept_never, nullptr, &out);
+            ck_assert_msg(got == MIO_EINVAL, "%zu times '%c' gave %d", length, filler, got);
+        }
+    }
+    const char *const international[] = {"b\xc3\xbc" "cher.example", "xn--bcher-kva.example", "\xe4\xbe\x8b\xe3\x81\x88",
+                                         "127\xe3\x80\x82" "0\xe3\x80\x82" "0\xe3\x80\x82" "1", "\xef\xbc\x91.2.3.4"};
+    for (const char *name : international)
+        assert_is(mio_tcp_listen(loop, name, 0, nullptr, accept_never, nullptr, &out), MIO_EINVAL);
+    char embedded[] = "127.0.0.1\0.example"; // a string ends at its NUL: what is behind it is not looked at
+    assert_is(mio_tcp_listen(loop, embedded, 0, nullptr, accept_keep, nullptr, &out), 0);
+    mio_handle_abandon(out);
+    embedded[0] = '\0';
+    out = nullptr;
+    assert_is(mio_tcp_listen(loop, embedded, 0, nullptr, accept_never, nullptr, &out), MIO_EINVAL);
+    ck_assert_ptr_null(out);
+    run_to_end(loop);
+}
+
 TEST(listen_reads_options_of_any_size) {
     mio_loop_t *loop = loop_open();
     mio_listener_t *out = nullptr;
