@@ -314,6 +314,34 @@ TEST(exit_with_a_live_loop_harms_nobody) {
     assert_is(child_status(child), 0);
 }
 
+TEST(exit_while_another_thread_runs_its_loop_harms_nobody) {
+    KERNEL_ONLY("a simulated world has one thread");
+    for (int round = 0; round < 10; round++) {
+        const pid_t child = fork();
+        ck_assert_int_ge(child, 0);
+        if (child == 0) {
+            static mio_loop_t *live;
+            static int volatile turning;
+            mio_loop_options_t options = loop_options();
+            mio_timer_t *timer = nullptr;
+            if (mio_loop_create(&live, &options) != 0) _exit(1);
+            if (mio_timer_create(live, &timer) != 0) _exit(2);
+            auto tick = [](mio_timer_t *, void *) { __atomic_store_n(&turning, 1, __ATOMIC_RELEASE); };
+            if (mio_timer_start(timer, 0, 100 * MIO_MICROSECOND, tick, nullptr) != 0) _exit(3);
+            pthread_t runner;
+            auto body = [](void *) -> void * {
+                mio_loop_run(live);
+                return nullptr;
+            };
+            if (pthread_create(&runner, nullptr, body, nullptr) != 0 || pthread_detach(runner) != 0) _exit(4);
+            while (__atomic_load_n(&turning, __ATOMIC_ACQUIRE) == 0) sleep_ns(100 * MIO_MICROSECOND);
+            sleep_ns(round * 37 * MIO_MICROSECOND);
+            exit(0); // at any point of a turn
+        }
+        assert_is(child_status(child), 0);
+    }
+}
+
 // create, daemon(3), run: the child of a loop that nobody ran yet takes it over.
 TEST(a_loop_made_before_daemon_runs_in_the_child) {
     KERNEL_ONLY("a simulated world has one process");
