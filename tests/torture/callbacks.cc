@@ -1,8 +1,6 @@
 // What the program is told, and whether that may be.
 #include "model.h"
 
-#include <unistd.h>
-
 namespace torture {
 
 static void check_outside(const char *what) {
@@ -10,6 +8,14 @@ static void check_outside(const char *what) {
 }
 
 // --- writing --------------------------------------------------------------------------------------------------------
+
+// Nobody wrote into what was to be sent.
+static void check_bytes(const request *r, const mio_buf_t *bufs, unsigned n) {
+    size_t at = 0;
+    for (unsigned i = 0; i < n && at + bufs[i].len <= r->data.len; at += bufs[i++].len)
+        if (bufs[i].len > 0 && memcmp(r->data.at + at, bufs[i].base, bufs[i].len) != 0)
+            fail("write %d: buffer %u has other bytes now", r->number, i);
+}
 
 void told_write(mio_stream_t *stream, int status, int64_t sent, mio_buf_t *bufs, unsigned n, void *arg) {
     request *r = static_cast<request *>(arg);
@@ -24,6 +30,7 @@ void told_write(mio_stream_t *stream, int status, int64_t sent, mio_buf_t *bufs,
     channel_sent(c, r->data.at, static_cast<size_t>(sent));
     for (unsigned i = 0; i < n && i < r->n; i++)
         if (bufs[i].len != r->lens[i]) fail("write %d: buffer %u has another length", r->number, i);
+    check_bytes(r, bufs, n);
     const bool one = n == 1 && r->n == 1 && bufs[0].owner != nullptr && bufs[0].base == r->bases[0];
     if (one && chance(40)) buf_hold(&bufs[0]);
     else request_bufs_drop(r, bufs, n);
@@ -49,20 +56,6 @@ void told_mark(mio_stream_t *stream, int above, void *arg) {
 
 // --- reading --------------------------------------------------------------------------------------------------------
 
-static void echo(connection *c, mio_buf_t *buf) {
-    request *r = request_new(c, kind::write);
-    request_buf(r, buf);
-    bytes_append(&r->data, buf->base, buf->len);
-    const mio_req_t id = CALL(mio_stream_write(c->stream, buf, 1, told_write, r));
-    if (id < 0) {
-        request_forget(r);
-        return;
-    }
-    request_taken(r, id);
-    say("c%d echoes: write %d", c->number, r->number);
-    if (now.deadlines) CALL(mio_req_timeout(c->loop, id, below(50u) * MIO_MILLISECOND));
-}
-
 // Reads a part of it, pushes the rest back.
 static void push_back(connection *c, mio_buf_t *buf) {
     const size_t part = below(buf->len);
@@ -84,7 +77,7 @@ static void told_data(connection *c, int64_t n, mio_buf_t *buf) {
     channel_received(c, buf->base, buf->len);
     if (chance(15)) buf_hold(buf);
     else if (chance(10) && CALL(mio_buf_keep(c->loop, buf, 10)) == 0) buf_hold(buf);
-    else if (chance(30) && !c->closing) echo(c, buf);
+    else if (chance(40) && !c->closing) pass_on(c, buf);
 }
 
 static void told_continuous(request *r, int64_t n, mio_buf_t *buf) {
@@ -129,53 +122,20 @@ void told_read(mio_stream_t *stream, int64_t n, mio_buf_t *buf, void *arg) {
 
 // --- coming and going -----------------------------------------------------------------------------------------------
 
-void told_connect(mio_stream_t *stream, int status, void *arg) {
-    request *r = static_cast<request *>(arg);
-    connection *c = r->of;
-    say("told: connect %d, status %d", r->number, status);
-    request_told(r, status);
-    c->connecting = false;
-    if (status == MIO_ECANCELED && !r->cancelled && !c->closing && !now.destroying)
-        fail("connect %d is cancelled, and nobody asked for it", r->number);
-    mio_addr_t at;
-    if (status == 0 && !c->closing) {
-        const int error = CALL(mio_stream_local(stream, &at));
-        if (error < 0) fail("connect %d: no local address: %d", r->number, error);
-        channel_bind(c, 0, &at);
-    } else if (status == 0) {
-        channel_bind_unknown(c, 0);
-    }
-    act_some(c, below(4u));
-}
-
-void told_accept(mio_listener_t *, int status, mio_stream_t *stream, void *) {
-    check_outside("listener");
-    say("told: accept, status %d", status);
-    if (status < 0 || now.stopping || chance(3)) return; // it closes by itself
-    mio_addr_t at;
-    const bool known = CALL(mio_stream_peer(stream, &at)) == 0; // else it is gone already
-    connection *c = connection_new(now.loops[0]);
-    c->stream = stream;
-    if (known) channel_bind(c, 1, &at);
-    else channel_bind_unknown(c, 1);
-    if (known && chance(4)) {
-        connection_abandon(c);
-        return;
-    }
-    CALL(mio_handle_keep(stream));
-    act_some(c, 1 + below(4u));
+static void check_left(connection *c) {
+    if (c->continuous != nullptr || lane_is_live(&c->reads)) fail("c%d left before its reads ended", c->number);
+    c->dead = true;
+    c->stream = nullptr;
 }
 
 // The stream has left c for another one on `loop`.
 static connection *reborn(connection *c, mio_loop_t *loop) {
-    if (c->continuous != nullptr || lane_is_live(&c->reads)) fail("c%d left before its reads ended", c->number);
+    check_left(c);
     connection *heir = connection_new(loop);
     heir->on = c->on;
     heir->side = c->side;
     heir->unknown = c->unknown;
     say("c%d is c%d now", c->number, heir->number);
-    c->dead = true;
-    c->stream = nullptr;
     return heir;
 }
 
@@ -189,16 +149,8 @@ void told_detach(mio_stream_t *, int status, int fd, mio_buf_t *unread, unsigned
         act_some(c, below(3u));
         return;
     }
-    connection *heir = reborn(c, c->loop);
-    const int error = CALL(mio_stream_adopt(c->loop, fd, unread, n, &heir->stream));
-    if (error == 0) {
-        act_some(heir, below(4u));
-        return;
-    }
-    if (error != MIO_ESHUTDOWN && error != MIO_ENOMEM) fail("detach %d: adopt gives %d", r->number, error);
-    connection_lost(heir);
-    if (now.sim) now.stranded++;
-    else close(fd);
+    check_left(c);
+    stray_found(c, fd, unread, n);
 }
 
 void told_move(mio_loop_t *loop, int status, mio_stream_t *stream, void *arg) {

@@ -13,7 +13,7 @@ static bool write_side_may_be_over(const connection *c) {
 }
 
 // A start function was refused: for a reason that the state of the connection allows?
-static void check_refusal(const char *what, int64_t error, const connection *c) {
+void check_refusal(const char *what, int64_t error, const connection *c) {
     if (error == MIO_EBUSY || error == MIO_ENOBUFS) return;
     if (error == MIO_EPIPE && write_side_may_be_over(c)) return;
     if (error == MIO_ENOMEM || error == MIO_ESHUTDOWN) return;
@@ -225,19 +225,6 @@ static void act_timeout(connection *c) {
 
 // --- coming and going -----------------------------------------------------------------------------------------------
 
-void act_connect() {
-    if (now.connection_count > CONNECT_LIMIT) return;
-    connection *c = connection_new(now.loops[below(now.loop_count)]);
-    request *r = request_new(c, kind::connect);
-    const mio_req_t id = CALL(mio_tcp_connect(c->loop, &now.at, nullptr, told_connect, r, &c->stream));
-    if (!taken(r, id, "connect")) {
-        if (id == MIO_EBUSY || id == MIO_EPIPE || id == MIO_ENOBUFS) fail("connect gives %s", mio_error_name(id));
-        c->dead = true;
-        return;
-    }
-    c->connecting = true;
-}
-
 static void act_leave(connection *c) {
     if (chance(50)) {
         request *r = request_new(c, kind::move);
@@ -253,10 +240,6 @@ static void act_leave(connection *c) {
     taken(r, CALL(mio_stream_detach(c->stream, told_detach, r)), "second detach");
 }
 
-static void act_listener(connection *) {
-    CALL(chance(30) ? mio_listener_pause(now.listener) : mio_listener_resume(now.listener));
-}
-
 static void closing_begun(connection *c) {
     c->closing = true;
     c->stopped = c->continuous != nullptr;
@@ -269,10 +252,11 @@ static void act_finish(connection *c) {
     say("c%d: finish gives %d", c->number, error);
     if (error == MIO_EBUSY) return;
     if (error != 0) fail("c%d: finish gives %s", c->number, mio_error_name(error));
+    c->patient = within_ns == MIO_FOREVER;
     closing_begun(c);
 }
 
-static void act_close(connection *c) {
+void act_close(connection *c) {
     const int error = CALL(mio_handle_close(c->stream, told_close, c));
     say("c%d: close gives %d", c->number, error);
     if (error != 0) fail("c%d: close gives %s", c->number, mio_error_name(error));
@@ -328,11 +312,11 @@ void act(connection *c) {
         void (*does)(connection *c);
     };
     static const choice choices[] = {
-        {18, act_write}, {4, act_other}, {12, act_read}, {12, act_read_start}, {4, act_pause}, {6, act_resume}, {3, act_stop},
-        {7, act_cancel}, {4, act_deadline}, {3, act_abandon_request}, {3, act_marks}, {3, act_timeout},
+        {14, act_write}, {5, act_pass}, {4, act_other}, {12, act_read}, {12, act_read_start}, {4, act_pause}, {6, act_resume},
+        {3, act_stop}, {6, act_cancel}, {4, act_deadline}, {3, act_abandon_request}, {2, act_marks}, {3, act_timeout},
         {3, act_try_write}, {2, act_shutdown}, {2, act_leave}, {2, act_finish}, {1, act_close}, {1, act_abandon},
-        {3, [](connection *) { act_connect(); }}, {2, act_listener}, {4, [](connection *) { held_release(80); }},
-        {1, act_queued},
+        {2, [](connection *) { act_connect(); }}, {3, act_listener}, {4, [](connection *) { held_release(80); }},
+        {1, act_queued}, {1, act_adopt},
     };
     if (c->moving) {
         act_moving(c);

@@ -191,20 +191,20 @@ void request_told(request *r, int64_t status) {
 
 // --- channels -------------------------------------------------------------------------------------------------------
 
-static channel *channel_new(int port) {
+channel *channel_new(int port, int to) {
     auto *ch = static_cast<channel *>(calloc(1, sizeof(channel)));
     ch->port = port;
+    ch->to = to;
     ch->next = now.channels;
     now.channels = ch;
     return ch;
 }
 
-// The two ends find each other by the port of the one that connected; a port may be used again.
-void channel_bind(connection *c, int side, const mio_addr_t *client) {
-    const int port = mio_addr_port(client);
+// The two ends find each other by their ports; one may be used again.
+void channel_bind(connection *c, int side, int port, int to) {
     channel *ch = now.channels;
-    while (ch != nullptr && ch->port != port) ch = ch->next;
-    if (ch == nullptr || ch->present[side]) ch = channel_new(port);
+    while (ch != nullptr && (ch->port != port || ch->to != to)) ch = ch->next;
+    if (ch == nullptr || ch->present[side]) ch = channel_new(port, to);
     ch->present[side] = true;
     c->on = ch;
     c->side = side;
@@ -213,7 +213,7 @@ void channel_bind(connection *c, int side, const mio_addr_t *client) {
 }
 
 void channel_bind_unknown(connection *c, int side) {
-    c->on = channel_new(-1);
+    c->on = channel_new(-1, -1);
     c->side = side;
     c->on->unknown[0] = c->on->unknown[1] = true;
 }
@@ -279,6 +279,12 @@ mio_buf_t buf_make(connection *c, size_t cap) {
     const uint32_t which = below(3u);
     if (which == 0) return mio_buf_space(malloc(cap), cap);
     if (which == 1 && CALL(mio_buf_alloc(c->loop, cap, &buf)) == 0) return buf;
+    return buf_wrapped(cap);
+}
+
+mio_buf_t buf_owned(mio_loop_t *loop, size_t cap) {
+    mio_buf_t buf = {};
+    if (chance(50) && CALL(mio_buf_alloc(loop, cap, &buf)) == 0) return buf;
     return buf_wrapped(cap);
 }
 

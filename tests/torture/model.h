@@ -11,8 +11,9 @@
 //
 //   model.h    what all share            calls.cc      what the program does
 //   model.cc   requests, channels, bytes  callbacks.cc  what it is told, and whether that may be
-//   others.cc  timers, hooks, wakeups, posts, kept buffers
-//   streams.cc the command line, one seed from its world to its end
+//   others.cc  timers, hooks, wakeups, posts, kept buffers    listeners.cc listeners and connects
+//   adopted.cc socket pairs, detached descriptors             passing.cc   bytes that are written on
+//   weather.cc misfortune of a simulated world                streams.cc   the command line, one seed to its end
 //
 // Nothing here knows more of the library than <mio.h>.
 #pragma once
@@ -40,7 +41,7 @@ struct bytes {
 
 // One connection as both its ends are told of it; [0] is the end that connected.
 struct channel {
-    int port;             // of that end
+    int port, to;         // of that end, of the listener; 0: a socket pair, -1: not known
     bool present[2];
     bytes sent[2], received[2];
     bool unknown[2];      // this end sent more than the program was told of
@@ -80,7 +81,10 @@ struct connection {
     mio_loop_t *loop;
     channel *on;          // known when connected
     int side;
+    int port;             // where it connects to
+    bool to_nobody;       // where nobody listens
     bool connecting, moving, closing, dead;
+    bool patient;         // it is finished, and waits for its peer without a limit
     bool paused, stopped;
     bool unknown;         // as channel.unknown, while on is not known
     bool lends;           // a write may be told of when the peer has read it only, and so what is behind it
@@ -94,6 +98,12 @@ struct run {
     uint64_t seed;
     uint64_t random;
     bool sim, no_memory;
+    bool accepts_ahead;   // this kernel accepts more than a handful before a pause reaches it
+    bool has_six;         // there is IPv6
+    bool faulted;         // the world has a schedule of faults, and of them:
+    bool scarce;          // calls fail for want of something
+    bool holes;           // connections that never recover
+    bool jumps;           // of the clock
     bool deadlines;       // most requests get one
     bool no_abandons;
     bool stopping;        // no more actions
@@ -102,8 +112,6 @@ struct run {
     mio_sim_t *world;
     mio_loop_t *loops[2];
     unsigned loop_count;
-    mio_listener_t *listener;
-    mio_addr_t at;
     mio_timer_t *tick;
     int ticks;
     int wrapped;          // buffers of ours that are not released
@@ -162,7 +170,8 @@ void request_spaces_free(request *r);             // after an abandon: nobody re
 bool lane_is_live(const lane *l);                 // somebody in it is still to be told
 request *lane_first(const lane *l);               // who is told next
 
-void channel_bind(connection *c, int side, const mio_addr_t *client);
+channel *channel_new(int port, int to);
+void channel_bind(connection *c, int side, int port, int to);
 void channel_bind_unknown(connection *c, int side);
 void channel_sent(connection *c, const void *from, size_t n);
 void channel_sent_unknown(connection *c);
@@ -171,6 +180,7 @@ void channel_freeze(connection *c);
 void channels_compare(bool all_told); // the bytes of the two ends; all_told: no write is under way
 
 mio_buf_t buf_make(connection *c, size_t cap); // wrapped, allocated, or space from malloc
+mio_buf_t buf_owned(mio_loop_t *loop, size_t cap); // wrapped or allocated
 void buf_hold(mio_buf_t *buf);                 // for some time
 void held_release(uint32_t percent);           // each with this chance, until one stays
 
@@ -179,12 +189,30 @@ void model_clear();
 // --- the program ----------------------------------------------------------------------------------------------------
 
 void act_connect();
+void act_listener(connection *c);
+void listeners_open();
+void listeners_check();
+void listeners_close();
+void listeners_clear();
+
+void act_adopt(connection *c);
+void stray_found(connection *from, int fd, mio_buf_t *unread, unsigned n); // a detach gave it
+void strays_return(); // all are adopted again
+
+void act_pass(connection *c);
+void pass_on(connection *from, mio_buf_t *buf);
+
+void world_open();
+void faults_schedule();
+
 void act_other(connection *c); // of a timer, hook, wakeup, post or kept buffer
 void others_quiet();
 void others_check();
 void others_close();
 void others_clear();
 void act(connection *c);
+void act_close(connection *c);
+void check_refusal(const char *what, int64_t error, const connection *c);
 void act_some(connection *c, uint32_t n); // n actions, most of them on c
 void act_close_all(bool gracefully);
 
@@ -195,7 +223,6 @@ void told_read(mio_stream_t *stream, int64_t n, mio_buf_t *buf, void *arg);
 void told_mark(mio_stream_t *stream, int above, void *arg);
 void told_detach(mio_stream_t *stream, int status, int fd, mio_buf_t *unread, unsigned n, void *arg);
 void told_move(mio_loop_t *loop, int status, mio_stream_t *stream, void *arg);
-void told_accept(mio_listener_t *listener, int status, mio_stream_t *stream, void *arg);
 void told_close(mio_handle_t *handle, void *arg);
 void told_tick(mio_timer_t *timer, void *arg);
 
