@@ -102,8 +102,7 @@ struct run {
     bool has_six;         // there is IPv6
     bool faulted;         // the world has a schedule of faults, and of them:
     bool scarce;          // calls fail for want of something
-    bool holes;           // connections that never recover
-    bool jumps;           // of the clock
+    bool silent;          // a peer's end may never be heard of
     bool deadlines;       // most requests get one
     bool no_abandons;
     bool stopping;        // no more actions
