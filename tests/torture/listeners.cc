@@ -21,7 +21,9 @@ struct listening {
     mio_loop_t *loop;
     mio_addr_t at;
     bool paused, closing, abandoned, last_told, dead;
-    int since_pause;                    // accepted
+    int accepted, since_pause;
+    int accepted_before;                // the probe
+    request *probe;                     // a connect when all is quiet
     listening *next;
 };
 
@@ -55,6 +57,7 @@ static void check_report(const listening *l, int status) {
 }
 
 static void accepted(listening *l, mio_stream_t *stream) {
+    l->accepted++;
     if (l->paused && ++l->since_pause > ACCEPTED_WHEN_PAUSED && !now.accepts_ahead)
         fail("listener %d accepts while it is paused", l->number);
     if (now.stopping || chance(3)) return; // it closes by itself
@@ -87,6 +90,7 @@ static void told_accept(mio_listener_t *handle, int status, mio_stream_t *stream
         return;
     }
     if (l->closing) fail("listener %d goes on after its close: %d", l->number, status);
+    if (status == MIO_ECONNABORTED) l->accepted++; // it came that far
     if (status == 0) accepted(l, stream);
     else check_report(l, status);
 }
@@ -147,10 +151,10 @@ void act_listener(connection *) {
         if (CALL(mio_listener_pause(l->handle)) != 0) fail("listener %d does not pause", l->number);
         if (!l->paused) l->since_pause = 0;
         l->paused = true;
-    } else if (which < 85 || l->number == 0) { // the first one stays
+    } else if (which < 80 || l->number == 0) { // the first one stays
         if (CALL(mio_listener_resume(l->handle)) != 0) fail("listener %d does not resume", l->number);
         l->paused = false;
-    } else if (which < 95 || now.no_abandons) {
+    } else if (which < 94 || now.no_abandons) {
         say("listener %d: close", l->number);
         if (CALL(mio_handle_close(l->handle, told_listener_closed, l)) != 0) fail("listener %d does not close", l->number);
         l->closing = true;
@@ -248,6 +252,54 @@ void told_connect(mio_stream_t *stream, int status, void *arg) {
         channel_bind_unknown(c, 0);
     }
     act_some(c, below(4u));
+}
+
+// --- whether it still works -----------------------------------------------------------------------------------------
+
+void listeners_resume() {
+    for (listening *l = listeners; l != nullptr; l = l->next) {
+        if (!is_alive(l)) continue;
+        if (CALL(mio_listener_resume(l->handle)) != 0) fail("listener %d does not resume", l->number);
+        l->paused = false;
+    }
+}
+
+// After all that has happened each listener gets one more connection.
+void probes_start() {
+    for (listening *l = listeners; l != nullptr; l = l->next) {
+        if (!is_alive(l)) continue;
+        connection *c = connection_new(now.loops[below(now.loop_count)]);
+        request *r = request_new(c, kind::connect);
+        c->port = mio_addr_port(&l->at);
+        const mio_req_t id = CALL(mio_tcp_connect(c->loop, &l->at, nullptr, told_connect, r, &c->stream));
+        if (id < 0) {
+            if (id != MIO_ENOMEM || !now.no_memory) fail("the last connect gives %s", mio_error_name(id));
+            request_forget(r);
+            c->dead = true;
+            continue;
+        }
+        request_taken(r, id);
+        l->accepted_before = l->accepted;
+        l->probe = r;
+        say("c%d: the last connect to port %d, request %d", c->number, c->port, r->number);
+    }
+}
+
+// NULL: all of them were accepted, or refused in rough weather.
+static const listening *probe_open() {
+    for (const listening *l = listeners; l != nullptr; l = l->next) {
+        if (l->probe == nullptr) continue;
+        if (!l->probe->done) return l;
+        if (l->accepted == l->accepted_before && l->probe->of->on != nullptr && !now.rough) return l;
+    }
+    return nullptr;
+}
+
+bool probes_over() { return probe_open() == nullptr; }
+
+void probes_check() {
+    const listening *l = probe_open();
+    if (l != nullptr) fail("listener %d accepts no more: request %d", l->number, l->probe->number);
 }
 
 // --- the beginning and the end --------------------------------------------------------------------------------------

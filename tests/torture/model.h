@@ -102,6 +102,7 @@ struct run {
     bool has_six;         // there is IPv6
     bool faulted;         // the world has a schedule of faults, and of them:
     bool scarce;          // calls fail for want of something
+    bool rough;           // the world breaks connections by chance
     bool silent;          // a peer's end may never be heard of
     bool deadlines;       // most requests get one
     bool no_abandons;
@@ -191,6 +192,10 @@ void act_connect();
 void act_listener(connection *c);
 void listeners_open();
 void listeners_check();
+void listeners_resume();
+void probes_start();
+bool probes_over();
+void probes_check();
 void listeners_close();
 void listeners_clear();
 

@@ -160,6 +160,15 @@ static void run_quiet() {
     channels_compare(false);
 }
 
+// Whatever has happened, the listeners still work.
+static void run_probe() {
+    listeners_resume();
+    pass(10 * MIO_SECOND, 5 * MIO_MILLISECOND);
+    probes_start();
+    for (int i = 0; i < 1000 && !probes_over(); i++) pass(MIO_SECOND, 3 * MIO_MILLISECOND);
+    probes_check();
+}
+
 static void moves_cancel() {
     for (int i = 0; i < now.connection_count; i++) {
         const connection *c = now.connections[i];
@@ -241,6 +250,7 @@ static uint64_t seed_run(uint64_t seed) {
     if (now.sim) world_open();
     run_open();
     run_quiet();
+    run_probe();
     moves_cancel();
     run_close();
     const uint64_t trace = run_destroy();

@@ -33,6 +33,7 @@ void world_open() {
         now.silent = options.loss_ppm != 0;
         options.late_cancel_ppm = chance(30) ? 200000 : 0;
     }
+    now.rough = options.reset_ppm != 0;
     if (mio_sim_create(&now.world, &options) < 0) fail("no world");
 }
 
