@@ -51,7 +51,7 @@ enum class call : uint8_t {
 };
 constexpr unsigned CALLS = static_cast<unsigned>(call::kevent) + 1;
 
-// A call that is added to the table has to be added here, to scripted.cc and to failing.cc.
+// A call that is added to the table has to be added here, to scripted_calls.cc and to failing.cc.
 static_assert(sizeof(mio::sys) == CALLS * sizeof(void (*)()), "the table has calls that the tests do not know");
 
 const char *call_name(call which);
