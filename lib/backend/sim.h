@@ -209,7 +209,7 @@ struct sim_socket {
     bool fin_seen;
     bool queued;          // on its listener's lists
     bool counted;         // in its waiting_count
-    bool asking;          // connecting: the handshake's first step is to be taken again
+    bool asking;          // connecting: the handshake's first step is to be taken again; dead: it was connecting
     bool swallowed;       // its connection met a black hole
     bool cancel_armed;    // a cancel event is in the queue
     int8_t node;          // of the loop that last asked for something here; SIM_NO_NODE

@@ -223,7 +223,8 @@ static bool not_ready(const sim_socket *s) {
 void sim_became_ready(sim_socket *s) {
     if (!s->queued) return; // the listener was closed
     sim_socket *l = s->listener;
-    if (s->peer == nullptr || (s->retries != 0 && s->peer->state == sim_state::dead)) { // the client gave up
+    // The client gave up, or left before it was connected.
+    if (s->peer == nullptr || (s->peer->state == sim_state::dead && (s->retries != 0 || s->peer->asking))) {
         abort_queued(s);
         return;
     }

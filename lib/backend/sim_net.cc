@@ -117,6 +117,7 @@ void sim_socket_leave(sim_socket *s) {
     case sim_state::connecting:
         sim_reset_send(s, sim_mark::reset);
         s->state = sim_state::dead;
+        s->asking = true; // never answered: the other end is never ready
         break;
     case sim_state::connected:
         if (abrupt) {

@@ -185,6 +185,26 @@ static void test_closing_while_the_handshake_is_lost_leaves_nothing(void **) {
     }
 }
 
+static void test_who_left_before_the_answer_was_never_connected(void **) {
+    steady_open(13);
+    const int listener = listen_on("127.0.0.1", 0);
+    const int client = tcp_socket();
+    assert_int_equal(connect_to(client, ip4("127.0.0.1", port_of(listener))), -EINPROGRESS);
+    pass(15 * MIO_MILLISECOND); // the other end was made, its answer is on the way
+    mio_sim_fault_t loss = MIO_SIM_FAULT_INIT;
+    loss.kind = MIO_SIM_LOSS;
+    loss.ppm = 1000000;
+    loss.for_ns = 100 * MIO_MILLISECOND;
+    assert_int_equal(mio_sim_schedule(world, &loss), 0);
+    pass(1);
+    assert_int_equal(os.close(client), 0); // what says so is lost
+    pass(40 * MIO_SECOND);
+    assert_int_equal(os.accept4(listener, nullptr, nullptr, 0), -EAGAIN);
+    assert_int_equal(sim_world_of(world)->socket_count, 1);
+    assert_int_equal(os.close(listener), 0);
+    world_close();
+}
+
 static void test_memory_is_counted_and_limited(void **) {
     world_open(options_of(7));
     mio_sim_fault_t limit = MIO_SIM_FAULT_INIT;
@@ -289,6 +309,7 @@ int main() {
         cmocka_unit_test(test_bytes_for_one_who_left_are_bounded_too),
         cmocka_unit_test(test_a_lost_answer_makes_one_connection_or_none),
         cmocka_unit_test(test_closing_while_the_handshake_is_lost_leaves_nothing),
+        cmocka_unit_test(test_who_left_before_the_answer_was_never_connected),
         cmocka_unit_test(test_memory_is_counted_and_limited),
         cmocka_unit_test(test_memory_of_a_loop_that_is_gone_is_counted_as_given_back),
         cmocka_unit_test(test_the_wall_clock_stops_at_the_ends_of_its_numbers),
