@@ -22,20 +22,22 @@ struct direction {
 
 struct relay {                                           // lives until both of its streams are closed
     direction out, back;
-    int open;
 };
 
 static mio_addr_t target;
 static mio_loop_t *loop;
 
-static void on_closed(mio_handle_t *, void *arg) {
+// The other stream's last callbacks may still come, and cut: by then the first one's place may be another relay's.
+static void on_closed(mio_handle_t *gone, void *arg) {
     relay *r = static_cast<relay *>(arg);
-    if (--r->open == 0) delete r;
+    if (gone == r->out.from) r->out.from = r->back.to = nullptr;
+    else r->out.to = r->back.from = nullptr;
+    if (r->out.from == nullptr && r->out.to == nullptr) delete r;
 }
 
 static void cut(relay *r) {                              // closing what is closing already does nothing
-    mio_handle_close(r->out.from, on_closed, r);
-    mio_handle_close(r->out.to, on_closed, r);
+    if (r->out.from != nullptr) mio_handle_close(r->out.from, on_closed, r);
+    if (r->out.to != nullptr) mio_handle_close(r->out.to, on_closed, r);
 }
 
 static void on_written(mio_stream_t *, int status, int64_t, mio_buf_t *, unsigned, void *arg) {
@@ -79,7 +81,7 @@ static bool carry(direction *d) {
 
 static void on_accept(mio_listener_t *, int status, mio_stream_t *client, void *) {
     if (status < 0) return;                              // a report; accepting goes on
-    relay *r = new relay{{nullptr, client, nullptr, false}, {nullptr, nullptr, client, false}, 2};
+    relay *r = new relay{{nullptr, client, nullptr, false}, {nullptr, nullptr, client, false}};
     r->out.whole = r->back.whole = r;
     mio_stream_t *server;
     if (mio_tcp_connect(loop, &target, nullptr, on_connect, r, &server) < 0) {

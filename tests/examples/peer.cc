@@ -5,6 +5,8 @@
 //   peer slow-reader PORT BYTES PID      reads BYTES, slowly at first, and checks them; prints the largest memory (KiB)
 //                                        that process PID had meanwhile
 //   peer silent                          prints "port N", accepts nobody, waits to be killed
+//   peer unread                          prints "port N", accepts everybody and reads nothing; closes all but the last 100
+//   peer resets PORT SECONDS             sixteen at once connect, send until nobody takes it, and reset; again and again
 //   peer free-port                       prints a port that nobody listens on just now
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -16,6 +18,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <deque>
 #include <string>
 #include <thread>
 #include <vector>
@@ -153,6 +156,42 @@ static int slow_reader(int port, uint64_t bytes, const char *pid) {
     return n == 0 && received == bytes && largest > 0 ? 0 : 1;
 }
 
+static int unread() {
+    std::deque<int> held;
+    int port;
+    const int listener = listen_on(0, &port);
+    const int size = 4096;
+    setsockopt(listener, SOL_SOCKET, SO_RCVBUF, &size, sizeof size); // those that are accepted have it, too
+    printf("port %d\n", port);
+    fflush(stdout);
+    for (;;) {
+        held.push_back(accept(listener, nullptr, nullptr));
+        if (held.back() < 0) die("accept");
+        if (held.size() <= 100) continue;
+        close(held.front());
+        held.pop_front();
+    }
+}
+
+static int resets(int port, int seconds) {
+    const time_t until = time(nullptr) + seconds;
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 16; i++)
+        threads.emplace_back([=] {
+            const std::vector<char> piece(64 << 10);
+            const struct linger now = {1, 0};
+            while (time(nullptr) < until) {
+                const int fd = connect_to(port, 0);
+                while (send(fd, piece.data(), piece.size(), MSG_DONTWAIT | MSG_NOSIGNAL) > 0) {}
+                usleep(5000);
+                setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+                close(fd);
+            }
+        });
+    for (std::thread &thread : threads) thread.join();
+    return 0;
+}
+
 int main(int argc, char **argv) {
     const std::string what = argc > 1 ? argv[1] : "";
     if (what == "half-close" && argc == 5)
@@ -167,6 +206,8 @@ int main(int argc, char **argv) {
         pause();
         return 0;
     }
+    if (what == "unread" && argc == 2) return unread();
+    if (what == "resets" && argc == 4) return resets(atoi(argv[2]), atoi(argv[3]));
     if (what == "free-port" && argc == 2) {
         int port;
         close(listen_on(0, &port));
