@@ -35,7 +35,7 @@ endif
 
 # These goals work without config.mk. Those of $(setup) install first what they lack.
 unconfigured := clean distclean dist help
-setup := check check-% fuzz demo bench coverage distcheck mutations kernels
+setup := check check-% fuzz demo bench coverage distcheck mutations kernels soak
 goals := $(or $(MAKECMDGOALS),all)
 
 PACKAGE_VERSION := 0
@@ -46,7 +46,7 @@ set_up = $(shell ( $(1) ) >&2)$(if $(filter-out 0,$(.SHELLSTATUS)),$(error the s
 
 ifneq ($(filter-out $(unconfigured),$(goals)),)
 ifneq ($(and $(filter $(setup),$(goals)),$(if $(dry_run),,yes)),)
-$(call set_up,$(srcdir)/tools/bootstrap $(if $(filter kernels check-kernels,$(goals)),--kernels,$(if $(filter-out demo bench,$(filter $(setup),$(goals))),--check,--build)))
+$(call set_up,$(srcdir)/tools/bootstrap $(if $(filter kernels check-kernels,$(goals)),--kernels,$(if $(filter-out demo bench soak,$(filter $(setup),$(goals))),--check,$(if $(filter soak,$(goals)),--soak,--build))))
 endif
 ifeq ($(wildcard config.mk),)
 $(call set_up,echo "not configured yet: running $(srcdir)/configure with default options" && $(srcdir)/configure -q)
@@ -421,51 +421,20 @@ check-kernels:
 	+@$(MAKE) --no-print-directory -k $(jobs) these THESE='$(boot)' || echo "not all could be linked statically"
 	$(call test,,'kernels=$(srcdir)/tests/kernel/boot/run --short $(B)/boot')
 
+# By hand: the examples' servers under load on a network that loses, resets and parts, in namespaces of their own.
+SOAK_SECONDS = 600
+SOAK_BACKENDS = $(filter-out sim,$(BACKENDS))
+.PHONY: soak
+soak:
+	+@$(MAKE) --no-print-directory $(jobs) these THESE='$(examples) $(load)'
+	@$(srcdir)/tests/soak/run $(B) $(SOAK_SECONDS) $(SOAK_BACKENDS)
+
 # Mistakes planted one by one in a copy of the tree, and which test sees each; MUTATIONS='NAME...' for some of them.
 .PHONY: mutations
 mutations:
 	+@MAKE='$(MAKE)' CC='$(CC)' CXX='$(CXX)' $(srcdir)/tests/mutation/run $(srcdir) $(B)/mutation $(MUTATIONS)
 
-# Fuzzers, by clang with libFuzzer: another build, of its own, in build/fuzz. Only lib/ tells the fuzzer what was reached.
-FUZZ_CC = clang
-FUZZ_CXX = clang++
-FUZZ_SECONDS =
-fuzz_names := $(if $(filter 1,$(libmio_HAVE_URING)),ring) addr api
-fuzz_built = $(B)/fuzz/$(B)/tests/fuzz
-fuzz_objects = $(call objects,$(sort $(wildcard $(srcdir)/tests/fuzz/$(1).cc $(srcdir)/tests/fuzz/$(1)_*.cc)))
-
-$(B)/obj/tests/fuzz/%.o: $(srcdir)/tests/fuzz/%.cc $(B)/flags
-	$(call say,CXX,$<)
-	@mkdir -p $(@D)
-	$(Q)$(call compile,$(test_flags) -I$(srcdir)/lib $(call pkg_config,--cflags cmocka))
-
-# The library last: a fuzzer may have a panic of its own.
-$(foreach t,$(fuzz_names),$(eval $(B)/tests/fuzz/$(t): $(call fuzz_objects,$(t)) $(support) $(static_library)))
-$(fuzz_names:%=$(B)/tests/fuzz/%):
-	$(call say,LINK,$@)
-	@mkdir -p $(@D)
-	$(Q)$(call link_program,$(call pkg_config,--libs cmocka) -fsanitize=fuzzer)
-
-define build_fuzzers
-+@mkdir -p $(B)/fuzz; if $(srcdir)/tests/fuzz/run --can $(FUZZ_CXX); then cd $(B)/fuzz && \
-	$(abspath $(srcdir))/configure -q --with-sanitizer=address,undefined CC='$(FUZZ_CC)' CXX='$(FUZZ_CXX)' CFLAGS='-O1 -g' \
-	CXXFLAGS='-O1 -g' && $(MAKE) --no-print-directory $(jobs) these THESE='$(fuzz_names:%=$(B)/tests/fuzz/%)' \
-	COVERAGE=-fsanitize=fuzzer-no-link; fi
-endef
-
-.PHONY: fuzz check-fuzz fuzz-corpus
-# What is found in a long run lies in build/fuzz/found; the inputs that a run came to know are kept for the next one.
-fuzz:
-	$(build_fuzzers)
-	@$(srcdir)/tests/fuzz/run $(fuzz_built) $(B)/fuzz $(or $(FUZZ_SECONDS),600) $(fuzz_names)
-check-fuzz:
-	$(build_fuzzers)
-	@$(srcdir)/tools/run-tests -l $(B)/log -t 900 \
-		'fuzz=$(srcdir)/tests/fuzz/run $(fuzz_built) $(B)/fuzz $(or $(FUZZ_SECONDS),60) $(fuzz_names)'
-# Writes tests/fuzz/corpus anew: the fewest inputs that reach what it, and what the runs came to know, reach.
-fuzz-corpus:
-	$(build_fuzzers)
-	@$(srcdir)/tests/fuzz/run --merge $(fuzz_built) $(B)/fuzz $(fuzz_names)
+include $(srcdir)/tests/fuzz/fuzz.mk
 
 # Compiled and linked for macOS, not run. Not part of `make check`: it may have to bring a compiler.
 .PHONY: check-macos
@@ -567,10 +536,8 @@ distcheck: dist
 # build/ may be somebody's own build directory as well: only what this Makefile put there goes.
 clean:
 	@[ ! -d $(B)/distcheck ] || chmod -R u+w $(B)/distcheck
-	@rm -rf $(addprefix $(B)/,obj bin examples tests boot log coverage fuzz mutation distcheck ci flags libmio.pc libmio-config.cmake \
-		libmio-config-version.cmake) $(B)/libmio.a $(B)/libmio.so*
-	@rm -rf $(addprefix $(B)/,obj bin examples tests log coverage distcheck macos ci flags libmio.pc libmio-config.cmake \
-		libmio-config-version.cmake) $(B)/libmio.a $(B)/libmio.so* $(B)/libmio*.dylib
+	@rm -rf $(addprefix $(B)/,obj bin examples tests boot log coverage fuzz mutation soak distcheck macos ci flags libmio.pc \
+		libmio-config.cmake libmio-config-version.cmake) $(B)/libmio.a $(B)/libmio.so* $(B)/libmio*.dylib
 	@rmdir $(B) 2>/dev/null || true
 
 distclean: clean
@@ -589,6 +556,7 @@ help:
 	@echo '                      with each allocation and each system call failing'
 	@echo 'make fuzz             the fuzzers of tests/fuzz, FUZZ_SECONDS=600 each; check-fuzz: 60 s each, all at once'
 	@echo 'make mutations        plants mistakes in the library, one by one: does a test see each?'
+	@echo 'make soak             servers on a bad network: SOAK_SECONDS=600, SOAK_BACKENDS="io_uring epoll"'
 	@echo 'make bench            the micro-benchmark; BENCH_ARGS=...'
 	@echo 'make coverage         lines and branches of lib/ that the tests reach, by room'
 	@echo 'make install          DESTDIR=... for packagers; uninstall, installcheck'
