@@ -249,6 +249,7 @@ static void test_a_receive_is_cancelled(void **) {
             if (close) conn_close(&a);
             else assert_int_equal(mio_stream_read_stop(a.stream), 0);
             turn();
+            if (o.late && o.target == RING_STAYS && close) assert_int_equal(a.closes, 0); // the kernel may write as yet
             let_end(IORING_OP_RECV, a.fd, &o);
             turns(2);
             assert_int_equal(a.ends, 1);
