@@ -10,6 +10,7 @@
 //   opcode.cc  one operation refused     untouched.cc   the ring is not touched when it was not asked for
 //   echo.cc    an echo and its clients   trouble.cc     enters that fail now and then
 //   expect.cc  what AUTO is to take      masked.cc      each operation refused in turn: done without it
+//   clock.cc   the calendar is set
 //
 // Nothing here knows more of the library than <mio.h>.
 #pragma once
