@@ -186,6 +186,32 @@ TEST(a_connect_into_the_void_ends_at_its_deadline_by_cancel_by_close_and_by_aban
     hole_close(&black);
 }
 
+TEST(a_connect_that_the_kernel_gives_up_is_told_etimedout_and_ends_what_waits) {
+    KERNEL_ONLY("a simulated one gives up after 127 seconds, which test_sim_fault.cc shows");
+    mio_loop_t *loop = loop_open();
+    hole black;
+    hole_open(loop, &black);
+    mio_stream_t *stream;
+    outcome told = {}, written = {}, read = {};
+    ck_assert_int_gt(mio_tcp_connect(loop, &black.at, nullptr, stream_told, &told, &stream), 0);
+    mio_buf_t bytes = pattern_buf(loop, 100, 0), room = {};
+    assert_is(mio_buf_alloc(loop, 10, &room), 0);
+    ck_assert_int_gt(mio_stream_write(stream, &bytes, 1, write_told, &written), 0);
+    ck_assert_int_gt(mio_stream_read(stream, &room, read_told, &read), 0);
+    run_for(loop, MIO_MILLISECOND);
+    const unsigned patience_ms = 100; // instead of two minutes; it gives up when it would have tried again, after a second
+    assert_is(setsockopt(mio_stream_fd(stream), IPPROTO_TCP, TCP_USER_TIMEOUT, &patience_ms, sizeof patience_ms), 0);
+    run_to_end(loop);
+    assert_is(told.calls, 1);
+    assert_is(told.status, MIO_ETIMEDOUT);
+    assert_is(written.status, MIO_ETIMEDOUT);
+    assert_is(written.sent, 0);
+    assert_is(written.len, 100);
+    assert_is(read.status, MIO_ETIMEDOUT);
+    mio_handle_abandon(stream);
+    hole_close(&black);
+}
+
 TEST(a_connect_cancelled_in_any_turn_is_told_once) {
     mio_loop_t *loop = loop_open();
     echo server;
