@@ -88,6 +88,7 @@ static void told_continuous(request *r, int64_t n, mio_buf_t *buf) {
         told_data(c, n, buf);
         return;
     }
+    check_status(r, n);
     if (buf->base != nullptr) fail("the last call of read %d has a buffer", r->number);
     r->done = true;
     c->continuous = nullptr;

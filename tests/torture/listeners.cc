@@ -11,9 +11,9 @@
 
 namespace torture {
 
-constexpr int LISTENERS_MAX = 6;        // that the program makes
+constexpr int LISTENERS_MAX = 6;         // that the program makes
 constexpr int ACCEPTED_WHEN_PAUSED = 16; // those that were accepted before are still delivered
-constexpr int NOBODY = 9;               // a port below those that a world gives away
+constexpr int NOBODY = 9;                // a port below those that a world gives away
 
 struct listening {
     int number;
@@ -22,14 +22,14 @@ struct listening {
     mio_addr_t at;
     bool paused, closing, abandoned, last_told, dead;
     int accepted, since_pause;
-    int accepted_before;                // the probe
-    request *probe;                     // a connect when all is quiet
+    int accepted_before; // the probe
+    request *probe;      // a connect when all is quiet
     listening *next;
 };
 
 static listening *listeners;
 static int listener_count;
-static int refusing_fd = -1;            // bound, and nobody listens
+static int refusing_fd = -1; // bound, and nobody listens
 static mio_addr_t nobody;
 
 static bool is_alive(const listening *l) { return !l->closing && !l->abandoned && !l->dead; }
@@ -99,7 +99,8 @@ static void told_listener_closed(mio_handle_t *handle, void *arg) {
     auto *l = static_cast<listening *>(arg);
     say("told: close of listener %d", l->number);
     if (calls_open != 0) fail("a close is told inside a call");
-    if (l->dead || l->abandoned || handle != l->handle) fail("listener %d closes twice, or after an abandon", l->number);
+    if (l->dead || l->abandoned || handle != l->handle)
+        fail("listener %d closes twice, or after an abandon", l->number);
     if (!l->last_told) fail("listener %d closes before its last call", l->number);
     l->dead = true;
     act_some(nullptr, below(2u));
@@ -118,14 +119,33 @@ static bool may_be_refused(int error) {
     return false;
 }
 
+// A listening socket of the program's own; on a refusal it stays the program's.
+static int listener_adopt(listening *l, int family) {
+    mio_addr_t at;
+    if (mio_addr_parse(family == AF_INET6 ? "::1" : "127.0.0.1", 0, &at) < 0) fail("no address");
+    const int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || bind(fd, &at.u.any, at.len) < 0) fail("no socket");
+    if (chance(20)) { // it does not listen yet
+        const int error = CALL(mio_listener_adopt(l->loop, fd, told_accept, l, &l->handle));
+        if (error != MIO_EINVAL && error != MIO_ESHUTDOWN) fail("adopting what does not listen gives %d", error);
+    }
+    if (listen(fd, 5) < 0) fail("a socket does not listen");
+    const int error = CALL(mio_listener_adopt(l->loop, fd, told_accept, l, &l->handle));
+    if (error < 0) close(fd);
+    return error;
+}
+
 static int listener_open() {
     const bool six = now.has_six && chance(25);
     mio_listen_options_t options = MIO_LISTEN_OPTIONS_INIT;
-    if (chance(40)) options.backlog = 1 + below(4u); // full while it is paused: connects wait
+    if (chance(40)) options.backlog = 1 + static_cast<int>(below(4u)); // full while it is paused: connects wait
     auto *l = static_cast<listening *>(calloc(1, sizeof(listening)));
     l->number = listener_count;
     l->loop = now.loops[below(now.loop_count)];
-    const int error = CALL(mio_tcp_listen(l->loop, six ? "::1" : "127.0.0.1", 0, &options, told_accept, l, &l->handle));
+    const int error =
+        !now.sim && chance(30)
+            ? listener_adopt(l, six ? AF_INET6 : AF_INET)
+            : CALL(mio_tcp_listen(l->loop, six ? "::1" : "127.0.0.1", 0, &options, told_accept, l, &l->handle));
     if (error < 0) {
         if (!may_be_refused(error)) fail("no listener: %s", mio_error_name(error));
         free(l);
@@ -156,7 +176,8 @@ void act_listener(connection *) {
         l->paused = false;
     } else if (which < 94 || now.no_abandons) {
         say("listener %d: close", l->number);
-        if (CALL(mio_handle_close(l->handle, told_listener_closed, l)) != 0) fail("listener %d does not close", l->number);
+        if (CALL(mio_handle_close(l->handle, told_listener_closed, l)) != 0)
+            fail("listener %d does not close", l->number);
         l->closing = true;
         if (chance(30) && CALL(mio_listener_resume(l->handle)) == 0 && chance(50)) CALL(mio_listener_pause(l->handle));
         if (CALL(mio_handle_close(l->handle, nullptr, nullptr)) != MIO_EALREADY) fail("a listener closes twice");
@@ -311,7 +332,8 @@ static void nobody_open() {
     refusing_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     socklen_t *len = &nobody.len;
     if (refusing_fd < 0 || bind(refusing_fd, &nobody.u.any, *len) < 0 ||
-        getsockname(refusing_fd, &nobody.u.any, len) < 0) fail("no port for nobody");
+        getsockname(refusing_fd, &nobody.u.any, len) < 0)
+        fail("no port for nobody");
 }
 
 static bool kernel_has_six() {
@@ -341,7 +363,8 @@ void listeners_check() {
 void listeners_close() {
     for (listening *l = listeners; l != nullptr; l = l->next) {
         if (!is_alive(l)) continue;
-        if (CALL(mio_handle_close(l->handle, told_listener_closed, l)) != 0) fail("listener %d does not close", l->number);
+        if (CALL(mio_handle_close(l->handle, told_listener_closed, l)) != 0)
+            fail("listener %d does not close", l->number);
         l->closing = true;
     }
 }

@@ -90,6 +90,36 @@ void connection_abandon(connection *c) {
     lane_spaces_free(writes);
 }
 
+// An end that this world can bring about?
+void check_status(const request *r, int64_t status) {
+    switch (status) {
+    case MIO_ECANCELED:
+    case MIO_ETIMEDOUT:
+    case MIO_ECONNRESET:
+    case MIO_ECONNREFUSED:
+    case MIO_ENOTCONN: // behind a connect that failed
+    case MIO_EPIPE: return;
+    case MIO_EOF:
+        if (r->what >= kind::read) return;
+        break;
+    case MIO_EMSGSIZE:
+        if (r->what == kind::read_until) return;
+        break;
+    case MIO_ESHUTDOWN:
+        if (r->what == kind::move) return;
+        break;
+    case MIO_ENOMEM:
+        if (now.no_memory || now.scarce) return;
+        break;
+    case MIO_ENOBUFS:
+    case MIO_EMFILE:
+    case MIO_ENFILE:
+        if (now.scarce) return;
+        break;
+    }
+    if (status < 0) fail("request %d ends with %s", r->number, mio_error_name(static_cast<int>(status)));
+}
+
 // A request of the write side has ended: may later ones be refused because of that?
 static void write_side_note(const request *r, int64_t status) {
     const bool cancelled = status == MIO_ECANCELED || status == MIO_ETIMEDOUT;
@@ -180,6 +210,7 @@ void request_told(request *r, int64_t status) {
     if (r->done) fail("request %d calls back twice", r->number);
     if (r->abandoned) fail("request %d calls back after an abandon", r->number);
     if (r->of->dead) fail("request %d calls back after the end of its stream", r->number);
+    check_status(r, status);
     r->done = true;
     lane *l = lane_of(r);
     if (lane_first(l) != r)

@@ -7,13 +7,15 @@
 //   - a request calls back exactly once, in the order of the starts, never inside a call, never after an abandon
 //   - a buffer comes back as it went in; memory that was wrapped is released exactly once
 //   - what one end received is the beginning of what the other end sent
+//   - an error is one that this world can bring about; what nobody listens on refuses; a closed listener is silent
 //   - a close callback is the last; nothing hangs, nothing spins; a loop that is destroyed leaves nothing
+//   - after everything, faults above all, each listener still accepts; the same world runs the same way twice
 //
-//   model.h    what all share            calls.cc      what the program does
-//   model.cc   requests, channels, bytes  callbacks.cc  what it is told, and whether that may be
-//   others.cc  timers, hooks, wakeups, posts, kept buffers    listeners.cc listeners and connects
-//   adopted.cc socket pairs, detached descriptors             passing.cc   bytes that are written on
-//   weather.cc misfortune of a simulated world                streams.cc   the command line, one seed to its end
+//   model.h      what all share                   calls.cc      what the program does
+//   model.cc     requests, channels, bytes        callbacks.cc  what it is told, and whether that may be
+//   listeners.cc listeners, connects, the probe   adopted.cc    socket pairs, detached descriptors
+//   passing.cc   bytes that are written on        others.cc     timers, hooks, wakeups, posts, kept buffers
+//   weather.cc   misfortune of a simulated world  streams.cc    the command line, one seed from its world to its end
 //
 // Nothing here knows more of the library than <mio.h>.
 #pragma once
@@ -164,6 +166,7 @@ request *request_new(connection *c, kind what);
 void request_forget(request *r);                  // it was refused
 void request_taken(request *r, mio_req_t id);     // it waits in its lane now
 void request_told(request *r, int64_t status);    // its last callback
+void check_status(const request *r, int64_t status); // may it end so?
 void request_buf(request *r, const mio_buf_t *buf); // goes into it
 void request_bufs_drop(request *r, mio_buf_t *bufs, unsigned n); // came back, or never went in
 void request_spaces_free(request *r);             // after an abandon: nobody reads or writes them any more

@@ -7,6 +7,7 @@
 // the time and the kernel are real: a seed is the same program there, not the same run.
 #include "model.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -238,6 +239,16 @@ static uint64_t run_destroy() {
     return trace;
 }
 
+constexpr int FDS_MAX = 1024;
+
+// How many descriptors this process has.
+static int fds_open() {
+    int n = 0;
+    for (int fd = 0; fd < FDS_MAX; fd++)
+        if (fcntl(fd, F_GETFD) >= 0) n++;
+    return n;
+}
+
 static uint64_t seed_run(uint64_t seed) {
     now.seed = seed;
     now.random = seed * 0x9e3779b97f4a7c15u + 12345;
@@ -247,6 +258,7 @@ static uint64_t seed_run(uint64_t seed) {
     for (int i = 0; i < 5; i++) below(2u);
     now.deadlines = chance(25);
     now.no_abandons = chance(40);
+    const int fds = now.sim ? 0 : fds_open();
     if (now.sim) world_open();
     run_open();
     run_quiet();
@@ -254,6 +266,7 @@ static uint64_t seed_run(uint64_t seed) {
     moves_cancel();
     run_close();
     const uint64_t trace = run_destroy();
+    if (!now.sim && fds_open() != fds) fail("%d descriptors before, %d after", fds, fds_open());
     model_clear();
     return trace;
 }
