@@ -377,13 +377,16 @@ inject_short = $(call suite_inject,--most=6 --longest=40 --share=$(if $(MIO_SANI
 run_suites = $(suite_unit) $(call suite_api,$(BACKENDS)) \
 	$(call suite_torture,$(if $(MIO_SANITIZE),500,10000),$(if $(MIO_SANITIZE),100,500),30) $(suite_model) $(inject_short) $(suite_examples)
 
-.PHONY: check check-tests check-unit check-api $(BACKENDS:%=check-%) check-kqueue check-abi check-examples check-inject check-kernel \
+.PHONY: check check-tests check-quick check-unit check-api $(BACKENDS:%=check-%) check-kqueue check-abi check-examples check-inject check-kernel \
 	check-includes check-configure check-readme torture
 check:
 	$(call test,$(running_tests) $(odr_built),$(suite_includes) $(suite_configure) $(suite_abi) $(suite_readme) $(run_suites) $(suite_kernel))
 # What runs code of the library: what a sanitizer can say something about.
 check-tests:
 	$(call test,$(running_tests),$(run_suites))
+# What a change is tried with first.
+check-quick:
+	$(call test,$(unit) $(api) $(firstword $(model_programs)),$(suite_unit) $(call suite_api,$(BACKENDS)) $(suite_model_api))
 check-unit:
 	$(call test,$(unit),$(suite_unit))
 check-api:
@@ -549,7 +552,7 @@ help:
 	@echo 'make check            set everything up, build, run every test'
 	@echo 'make demo             set everything up, build, put the echo server under load'
 	@echo 'make check-PART       PART: api $(BACKENDS) kqueue unit abi examples inject kernel includes configure readme,'
-	@echo '                      tests (unit, api, examples)'
+	@echo '                      quick (unit, api), tests (all that runs the library)'
 	@echo 'make check-macos      compiles and links for macOS, with zig'
 	@echo 'make kernels          the tests on other kernels, booted in qemu; RELEASES="bullseye bookworm trixie"'
 	@echo 'make torture          random sequences of calls against a model, 10,000 seeds of each kind; every API test'
