@@ -151,15 +151,16 @@ static void link_depth(links *chain) {
     if (at > chain->highest) chain->highest = at;
 }
 
+// A million times: an assertion that holds costs libcheck a write to a file.
 static void link_cancelled(mio_stream_t *stream, int64_t n, mio_buf_t *buf, void *arg) {
     links *chain = static_cast<links *>(arg);
-    assert_is(n, MIO_ECANCELED);
+    if (n != MIO_ECANCELED) assert_is(n, MIO_ECANCELED);
     link_depth(chain);
     if (--chain->left == 0) return mio_loop_stop(chain->loop);
     mio_buf_t again = mio_buf_take(buf);
     const mio_req_t id = mio_stream_read(stream, &again, link_cancelled, arg);
-    ck_assert_int_gt(id, 0);
-    assert_is(mio_req_cancel(chain->loop, id), 0);
+    const int cancelled = id > 0 ? mio_req_cancel(chain->loop, id) : MIO_EINVAL;
+    if (cancelled != 0) ck_abort_msg("a link was not made: %d", cancelled);
 }
 
 TEST(a_million_chained_completions_use_constant_stack_and_timers_still_fire) {
