@@ -154,6 +154,7 @@ TEST(eight_threads_lose_no_wakeup) {
 
 struct poster {
     mio_loop_t *loop;
+    mio_remote_t *remote;
     mio_wakeup_t *wakeup;
     int64_t volatile sent; // wakeups: written by its thread before the send
     int64_t seen, ran;
@@ -185,6 +186,7 @@ TEST(a_storm_of_signals_and_eight_threads_lose_no_wakeup_and_no_post) {
     sigaction(SIGALRM, &action, nullptr);
     for (poster &one : posters) {
         one.loop = loop;
+        one.remote = mio_loop_remote(loop);
         assert_is(mio_wakeup_create(loop, [](mio_wakeup_t *, void *arg) {
             poster *from = static_cast<poster *>(arg);
             if (from->seen == ROUNDS) return;
@@ -203,7 +205,7 @@ TEST(a_storm_of_signals_and_eight_threads_lose_no_wakeup_and_no_post) {
                 from->ran++;
                 poster_done_maybe(from);
             };
-            if (mio_remote_post(mio_loop_remote(self->loop), ran, self) != 0) return arg;
+            if (mio_remote_post(self->remote, ran, self) != 0) return arg;
             if (i % 100 == 0) sleep_ns(200 * MIO_MICROSECOND); // lets the loop fall asleep
         }
         return nullptr;
