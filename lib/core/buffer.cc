@@ -52,6 +52,7 @@ static bool keep_in_place(const arena *a, mio_buf_t *buf, size_t cap) {
     if (buf->owner == nullptr || !block_is_ours(buf->owner)) return false;
     block *b = block_of(buf->owner);
     if (b->home != a || b->kind == block_kind::receive || !arena_fits(b, cap) || block_is_shared(b)) return false;
+    region_show(b->owner.base, buf->len); // bytes in front may have been read by others, and hidden for good
     memmove(b->owner.base, buf->base, buf->len); // before what lies behind cap is hidden: the bytes may lie there
     arena_show(b, cap);
     buf->base = b->owner.base;

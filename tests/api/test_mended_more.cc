@@ -31,6 +31,34 @@ TEST(a_receive_block_released_between_runs_does_not_disturb_destroy) {
     loop_forget(loop);
 }
 
+// What lies in front of a rest was read by somebody else: it is hidden, and keep moves the rest to there.
+TEST(the_rest_of_what_was_pushed_back_can_be_kept) {
+    static mio_loop_t *loop;
+    loop = loop_open();
+    pair streams = connect_pair(loop);
+    static int kept;
+    kept = 0;
+    mio_buf_t bytes = pattern_buf(loop, 128, 0), room = {};
+    assert_is(mio_stream_unread(streams.client, &bytes), 0);
+    assert_is(mio_buf_alloc(loop, 100, &room), 0);
+    auto begun = [](mio_stream_t *stream, int64_t n, mio_buf_t *, void *) {
+        if (n < 0) return;
+        auto rest = [](mio_stream_t *self, int64_t left, mio_buf_t *buf, void *) {
+            if (left < 0) return;
+            assert_is(left, 28);
+            assert_is(mio_buf_keep(loop, buf, 85), 0); // of the block's 128 bytes it needs 113
+            ck_assert(pattern_is(buf->base, 28, 100));
+            kept++;
+            assert_is(mio_handle_close(self, nullptr, nullptr), 0);
+        };
+        ck_assert_int_gt(mio_stream_read_start(stream, 0, rest, nullptr), 0);
+    };
+    ck_assert_int_gt(mio_stream_read_exact(streams.client, &room, 100, begun, nullptr), 0);
+    run_for(loop, 10 * MIO_MILLISECOND);
+    assert_is(kept, 1);
+    loop_close(loop);
+}
+
 TEST(keep_may_move_bytes_that_lie_behind_its_new_end) {
     mio_loop_t *loop = loop_open();
     for (size_t off = 1; off < 128; off++) {
