@@ -128,7 +128,8 @@ MIO_API const char *mio_loop_backend(const mio_loop_t *loop);
 /* Fills *metrics, as far as its size goes. MIO_EINVAL. [in diagnostics] */
 MIO_API int mio_loop_metrics(const mio_loop_t *loop, mio_loop_metrics_t *metrics);
 
-/* One line per open handle and per request in flight, with ages. [in diagnostics] */
+/* One line per open handle and per request in flight; requests with their ages, but for continuous ones, which are as
+ * old as their handles or younger. [in diagnostics] */
 MIO_API int mio_loop_dump(const mio_loop_t *loop, mio_dump_cb cb, void *arg);
 
 MIO_END

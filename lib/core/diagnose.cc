@@ -60,6 +60,12 @@ static void dump_handle(const handle *h, mio_dump_cb cb, void *arg) {
              (h->flags & HANDLE_ACTIVE) != 0 ? ", active" : "",
              (h->flags & HANDLE_UNREFERENCED) != 0 ? ", unreferenced" : "", h->requests);
     cb(line, arg);
+    if ((h->flags & HANDLE_REQUEST) == 0) return;
+    // The continuous request is part of its handle: it has no age of its own.
+    const mio_req_t id = id_make(h->kind, slab_index(h), slab_header_of(h)->generation);
+    snprintf(line, sizeof line, "request %lld: continuous on %s #%u", static_cast<long long>(id), kind_name(h->kind),
+             slab_index(h));
+    cb(line, arg);
 }
 
 static void dump_request(const loop *l, const lane_request *req, mio_dump_cb cb, void *arg) {

@@ -79,12 +79,14 @@ void handle_requests_none(loop *l, handle *h) {
 mio_req_t handle_request_begin(handle *h) {
     slab_header *header = slab_header_of(h);
     header->generation++;
+    h->flags = static_cast<uint16_t>(h->flags | HANDLE_REQUEST);
     handle_requests_add(h->on, h);
     return id_make(h->kind, slab_index(h), header->generation);
 }
 
 void handle_request_end(handle *h) {
     slab_header_of(h)->generation++; // the id is stale from now on
+    h->flags = static_cast<uint16_t>(h->flags & ~HANDLE_REQUEST);
     handle_requests_remove(h->on, h);
 }
 

@@ -25,6 +25,7 @@ constexpr uint16_t HANDLE_ABANDONED = 2;
 constexpr uint16_t HANDLE_ACTIVE = 4;     // counts for "alive" when referenced
 constexpr uint16_t HANDLE_KEPT = 8;       // an accepted stream somebody wants
 constexpr uint16_t HANDLE_ENDING = 16;    // on the closings list
+constexpr uint16_t HANDLE_REQUEST = 32;   // its continuous request is in flight
 
 // handle.flags of a channel, set by io before anything is started on it: what kind of socket it is.
 constexpr uint16_t CHANNEL_TCP = 0x0100;  // SOCK_STREAM, IPPROTO_TCP

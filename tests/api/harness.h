@@ -92,7 +92,7 @@ counting *loop_counting(mio_loop_t *loop);
 int run(mio_loop_t *loop);        // until nothing is alive (0) or it was stopped (MIO_STOPPED)
 void run_to_end(mio_loop_t *loop); // until nothing is alive
 void run_to_stop(mio_loop_t *loop);
-void run_for(mio_loop_t *loop, int64_t duration_ns);
+void run_for(mio_loop_t *loop, int64_t duration_ns); // at least, and until what is under way rests
 mio_loop_metrics_t metrics(mio_loop_t *loop);
 
 // --- peers ----------------------------------------------------------------------------------------------------------

@@ -345,20 +345,21 @@ TEST(a_dump_lists_open_handles_and_requests) {
     mio_loop_t *loop = loop_open();
     pair streams = connect_pair(loop);
     inbox in = {};
-    run_for(loop, MIO_MILLISECOND); // the pair's listener ends
+    for (int i = 0; metrics(loop).handles != 2 && i != 100; i++) run_for(loop, MIO_MILLISECOND); // the pair's listener ends
     ck_assert_int_gt(mio_stream_read_start(streams.server, 0, read_into, &in), 0);
+    assert_is(metrics(loop).requests, 1);
     assert_is(mio_handle_set_name(streams.server, "the-named-one"), 0);
     dump_lines seen = {};
     auto line = [](const char *text, void *arg) {
         dump_lines *to = static_cast<dump_lines *>(arg);
-        to->lines++;
+        if (strstr(text, "timer") == nullptr) to->lines++; // run_for's own may not have ended yet
         if (strstr(text, "the-named-one") != nullptr) to->named++;
         if (strstr(text, "stream") != nullptr) to->streams++;
     };
     assert_is(mio_loop_dump(loop, line, &seen), 0);
-    ck_assert_int_ge(seen.named, 1);
-    ck_assert_int_ge(seen.streams, 2);
-    ck_assert_int_ge(seen.lines, 3); // two handles, one request
+    assert_is(seen.named, 1);
+    assert_is(seen.streams, 3);
+    assert_is(seen.lines, 3); // two handles and the continuous read
 
     assert_is(mio_handle_close(streams.server, nullptr, nullptr), 0);
     assert_is(mio_handle_close(streams.client, nullptr, nullptr), 0);

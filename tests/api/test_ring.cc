@@ -568,7 +568,7 @@ TEST(eighty_clients_of_another_process_are_served_with_few_calls) {
         }
         _exit(0);
     }
-    const int64_t end_ns = clock_ns() + patience(3 * MIO_SECOND);
+    const int64_t end_ns = clock_ns() + patience(20 * MIO_SECOND);
     double best = 100;
     uint64_t calls = 0, echoes = 0; // when this stretch began
     mio_loop_metrics_t now = metrics(loop);
