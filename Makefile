@@ -361,21 +361,25 @@ suite_readme = 'readme=$(srcdir)/tools/check-readme $(srcdir) $(static_library)'
 odr_built = $(if $(filter 0,$(is_gcc)),,$(odr_objects))
 jobs = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc 2>/dev/null || echo 2))
 
+# They wait more than they compute. SUITES_AT_ONCE=1 for a quiet machine.
+suites_at_once = $(or $(SUITES_AT_ONCE),$(shell nproc 2>/dev/null || echo 2))
+
 # $(call test,WHAT TO BUILD,SUITES)
 define test
 @$(if $(filter yes,$(CROSS_COMPILING)),echo "tests do not run in a cross build"; exit 1)
 +@$(MAKE) --no-print-directory $(jobs) these THESE='lib $(1)'
 @export $(tool_names) CK_TIMEOUT_MULTIPLIER="$${CK_TIMEOUT_MULTIPLIER:-$(if $(MIO_SANITIZE),5,1)}" \
 	UBSAN_OPTIONS="$${UBSAN_OPTIONS:-print_stacktrace=1}"; \
-	$(srcdir)/tools/run-tests -l $(B)/log -t $(TEST_TIMEOUT) $(2)
+	$(srcdir)/tools/run-tests -j $(suites_at_once) -l $(B)/log -t $(TEST_TIMEOUT) $(2)
 endef
 
 running_tests = $(api) $(model_programs) $(unit) $(torture) $(inject) $(kernel) $(examples) $(installed_tools) $(bench)
-# A share of the plans, the same ones every time; under a sanitizer a tenth of it.
+# A share of the plans, the same ones every time; under a sanitizer a tenth of it, and none where only races are looked for.
 inject_short = $(call suite_inject,--most=6 --longest=40 --share=$(if $(MIO_SANITIZE),20000,200000),--most=6 --longest=40 --share=$(if $(MIO_SANITIZE),10000,100000))
 
 run_suites = $(suite_unit) $(call suite_api,$(BACKENDS)) \
-	$(call suite_torture,$(if $(MIO_SANITIZE),500,10000),$(if $(MIO_SANITIZE),100,500),30) $(suite_model) $(inject_short) $(suite_examples)
+	$(call suite_torture,$(if $(MIO_SANITIZE),500,10000),$(if $(MIO_SANITIZE),100,500),30) $(suite_model) \
+	$(if $(findstring thread,$(MIO_SANITIZE)),,$(inject_short)) $(suite_examples)
 
 .PHONY: check check-tests check-quick check-unit check-api $(BACKENDS:%=check-%) check-kqueue check-abi check-examples check-inject check-kernel \
 	check-includes check-configure check-readme torture
