@@ -139,3 +139,25 @@ TEST(a_setuid_program_ignores_the_environment) {
     }
     assert_is(privileged, 0);
 }
+
+TEST(each_feature_has_a_verdict_and_a_reason_where_it_is_missing) {
+    struct seen {
+        int features, wrong;
+    } all = {};
+    const auto one = [](const char *backend, const char *feature, int verdict, const char *reason, void *arg) {
+        auto *into = static_cast<seen *>(arg);
+        into->features++;
+        const bool known = verdict == 0 || verdict == MIO_ENOTSUP || verdict == MIO_ECANCELED;
+        if (backend == nullptr || feature == nullptr || *feature == '\0' || !known) into->wrong++;
+        if (reason == nullptr || (verdict != 0 && *reason == '\0')) into->wrong++;
+    };
+    assert_is(mio_backend_features(nullptr, &all), MIO_EINVAL);
+    assert_is(mio_backend_features(one, &all), 0);
+    assert_is(all.wrong, 0);
+    int bits = 0; // a build without io_uring has none
+    for (unsigned left = MIO_URING_ALL; left != 0; left >>= 1) bits += static_cast<int>(left & 1);
+    ck_assert(all.features == 0 || all.features == bits);
+    const int first = all.features;
+    assert_is(mio_backend_features(one, &all), 0); // tested once, told as often as one asks
+    assert_is(all.features, 2 * first);
+}
