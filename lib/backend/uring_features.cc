@@ -63,9 +63,12 @@ static void *noted(void *memory) {
     return memory;
 }
 
+// A program under a storm of signals is interrupted in each wait, and on a slow machine for a long time.
+constexpr int AWAIT_TRIES = 10000;
+
 // Waits for the completion of that token; others are dropped. false: it did not come.
 static bool scratch_await_for(uring_ring *r, uint64_t token, struct io_uring_cqe *out, int64_t wait_ns) {
-    for (int tries = 0; tries < 16; tries++) {
+    for (int tries = 0; tries < AWAIT_TRIES; tries++) {
         while (uring_ring_ready(r) != 0) {
             *out = *uring_ring_cqe_at(r, r->seen);
             uring_ring_seen(r, r->seen + 1);

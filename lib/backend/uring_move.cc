@@ -121,7 +121,7 @@ static bool ring_loans_end(loop *l, uring_state *u, burial how) {
 
 // Older kernels (5.10, 5.15) wait for a grace period first, which work of the thread's rings may interrupt: then nothing
 // has been done.
-constexpr int ENABLE_TRIES = 100;
+constexpr int ENABLE_TRIES = 10000;
 
 static int ring_enable(loop *l, uring_state *u) {
     if ((u->ring.setup & IORING_SETUP_R_DISABLED) != 0) {
