@@ -459,13 +459,14 @@ bench:
 	+@$(MAKE) --no-print-directory $(jobs) these THESE='$(bench)'
 	@$(if $(bench),$(bench) $(BENCH_ARGS),echo "there is no benchmark: tools/bench is empty"; exit 1)
 
-# Another build, of its own, in build/coverage: lines and branches of lib/ that the tests reach; what they do not is listed. Only lib/ is compiled with counters.
+# Another build, of its own, in build/coverage: lines and branches of lib/ that the tests reach; what they do not is listed.
+# Only lib/ is compiled with counters, and as a guard build, which has all of the code. Forked children write theirs, too.
 coverage:
 	@mkdir -p $(B)/coverage
 	@cd $(B)/coverage && $(abspath $(srcdir))/configure -q CC='$(CC)' CXX='$(CXX)' CXXFLAGS='-O0 -g' CFLAGS='-O0 -g' \
-		LDFLAGS='--coverage'
+		LDFLAGS='--coverage -Wl,-u,__gcov_dump' --enable-guard
 	@find $(B)/coverage -name '*.gcda' -delete
-	+@$(MAKE) --no-print-directory -C $(B)/coverage check-tests COVERAGE=--coverage || \
+	+@$(MAKE) --no-print-directory -C $(B)/coverage -k check-tests check-kernel COVERAGE=--coverage || \
 		[ -n "$$(find $(B)/coverage -name '*.gcda' | head -n 1)" ]
 	@$(srcdir)/tools/coverage-report $(B)/coverage/$(B)/obj/lib $(B)/coverage/unreached
 	@echo 'not reached: $(B)/coverage/unreached'

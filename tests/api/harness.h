@@ -16,6 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "support/leave.h"
+
 namespace api {
 
 // --- registration ---------------------------------------------------------------------------------------------------

@@ -101,10 +101,10 @@ static int probe(const char *path, uid_t user, const char *value) {
     const pid_t child = fork();
     ck_assert_int_ge(child, 0);
     if (child == 0) {
-        if (user != 0 && setresuid(user, user, user) != 0) _exit(99);
+        if (user != 0 && setresuid(user, user, user) != 0) leave(99);
         setenv("MIO_BACKEND", value, 1);
         execl(path, "api", "--probe-environment", nullptr);
-        _exit(98);
+        leave(98);
     }
     int status = 0;
     assert_is(waitpid(child, &status, 0), child);

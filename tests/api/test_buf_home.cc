@@ -274,14 +274,14 @@ TEST(a_second_release_of_one_reference_stops_a_debug_build) {
         mio_loop_options_t options = loop_options();
         mio_loop_t *loop = nullptr;
         fclose(stderr);
-        if (mio_loop_create(&loop, &options) != 0 || mio_loop_run(loop) != 0) _exit(0);
+        if (mio_loop_create(&loop, &options) != 0 || mio_loop_run(loop) != 0) leave(0);
         mio_buf_t buf = {};
-        if (mio_buf_alloc(loop, 100, &buf) != 0) _exit(0);
+        if (mio_buf_alloc(loop, 100, &buf) != 0) leave(0);
         mio_buf_t copy = buf;
         mio_buf_release(&buf);
         mio_buf_release(&copy);
         mio_loop_destroy(loop, 0);
-        _exit(0);
+        leave(0);
     }
     int status = 0;
     assert_is(waitpid(child, &status, 0), child);

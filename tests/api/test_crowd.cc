@@ -70,12 +70,12 @@ static void crowd_dawdle(const mio_addr_t *at, int count) {
     static int fds[CROWD];
     for (int i = 0; i < count; i++) {
         fds[i] = socket(AF_INET, SOCK_STREAM, 0);
-        if (fds[i] < 0 || connect(fds[i], &at->u.any, at->len) != 0 || send(fds[i], "G", 1, MSG_NOSIGNAL) != 1) _exit(2);
+        if (fds[i] < 0 || connect(fds[i], &at->u.any, at->len) != 0 || send(fds[i], "G", 1, MSG_NOSIGNAL) != 1) leave(2);
     }
     char byte;
     for (int i = 0; i < count; i++)
-        if (recv(fds[i], &byte, 1, 0) > 0) _exit(3); // the end, or a reset: nobody answers
-    _exit(0);
+        if (recv(fds[i], &byte, 1, 0) > 0) leave(3); // the end, or a reset: nobody answers
+    leave(0);
 }
 
 // On sim the clients are streams of the same loop.

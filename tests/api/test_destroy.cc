@@ -208,16 +208,16 @@ TEST(in_a_forks_child_the_parents_loop_is_eperm_and_the_parents_goes_on) {
         mio_buf_t buf = mio_buf_borrow("x", 1);
         mio_addr_t at;
         mio_addr_parse("127.0.0.1", 9, &at);
-        if (mio_loop_run(loop) != MIO_EPERM) _exit(1);
-        if (mio_loop_run_once(loop, 0) != MIO_EPERM) _exit(2);
-        if (mio_timer_create(loop, &another) != MIO_EPERM) _exit(3);
-        if (mio_timer_start(timer, 0, 0, [](mio_timer_t *, void *) {}, nullptr) != MIO_EPERM) _exit(4);
-        if (mio_stream_write(streams.client, &buf, 1, nullptr, nullptr) != MIO_EPERM) _exit(5);
-        if (mio_handle_close(timer, nullptr, nullptr) != MIO_EPERM) _exit(6);
-        if (mio_loop_hold(loop, 1) != MIO_EPERM) _exit(7);
-        if (mio_tcp_connect(loop, &at, nullptr, [](mio_stream_t *, int, void *) {}, nullptr, &stream) != MIO_EPERM) _exit(8);
-        if (mio_loop_destroy(loop, 0) < 0) _exit(9); // frees memory and nothing else
-        _exit(0);
+        if (mio_loop_run(loop) != MIO_EPERM) leave(1);
+        if (mio_loop_run_once(loop, 0) != MIO_EPERM) leave(2);
+        if (mio_timer_create(loop, &another) != MIO_EPERM) leave(3);
+        if (mio_timer_start(timer, 0, 0, [](mio_timer_t *, void *) {}, nullptr) != MIO_EPERM) leave(4);
+        if (mio_stream_write(streams.client, &buf, 1, nullptr, nullptr) != MIO_EPERM) leave(5);
+        if (mio_handle_close(timer, nullptr, nullptr) != MIO_EPERM) leave(6);
+        if (mio_loop_hold(loop, 1) != MIO_EPERM) leave(7);
+        if (mio_tcp_connect(loop, &at, nullptr, [](mio_stream_t *, int, void *) {}, nullptr, &stream) != MIO_EPERM) leave(8);
+        if (mio_loop_destroy(loop, 0) < 0) leave(9); // frees memory and nothing else
+        leave(0);
     }
     assert_is(child_status(child), 0);
     mio_buf_t bytes = pattern_buf(loop, 100, 0); // here, nothing has changed
@@ -242,7 +242,7 @@ TEST(a_fork_between_create_and_run_disturbs_nothing) {
     ck_assert_int_ge(child, 0);
     if (child == 0) {
         sleep_ns(50 * MIO_MILLISECOND); // alive, with copies of every descriptor, while the parent runs
-        _exit(mio_loop_destroy(loop, 0) < 0);
+        leave(mio_loop_destroy(loop, 0) < 0);
     }
     run_to_stop(loop);
     assert_is(in.end, MIO_EOF);
@@ -262,12 +262,12 @@ TEST(a_child_can_make_loops_of_its_own) {
         mio_loop_t *mine = nullptr;
         mio_timer_t *timer = nullptr;
         int fired = 0;
-        if (mio_loop_create(&mine, &options) != 0) _exit(1);
-        if (mio_timer_create(mine, &timer) != 0) _exit(2);
+        if (mio_loop_create(&mine, &options) != 0) leave(1);
+        if (mio_timer_create(mine, &timer) != 0) leave(2);
         mio_timer_start(timer, 1000, 0, [](mio_timer_t *, void *arg) { ++*static_cast<int *>(arg); }, &fired);
-        if (mio_loop_run(mine) != 0 || fired != 1) _exit(3);
-        if (mio_loop_destroy(mine, 0) != 0) _exit(4);
-        _exit(0);
+        if (mio_loop_run(mine) != 0 || fired != 1) leave(3);
+        if (mio_loop_destroy(mine, 0) != 0) leave(4);
+        leave(0);
     }
     assert_is(child_status(child), 0);
 }
@@ -303,11 +303,11 @@ TEST(exit_with_a_live_loop_harms_nobody) {
         mio_addr_t at;
         mio_listener_t *listener = nullptr;
         mio_stream_t *stream = nullptr;
-        if (mio_loop_create(&live, &options) != 0) _exit(1);
+        if (mio_loop_create(&live, &options) != 0) leave(1);
         if (mio_tcp_listen(live, "127.0.0.1", 0, nullptr, [](mio_listener_t *, int, mio_stream_t *, void *) {}, nullptr,
-                           &listener) != 0) _exit(2);
-        if (mio_listener_local(listener, &at) != 0) _exit(3);
-        if (mio_tcp_connect(live, &at, nullptr, [](mio_stream_t *, int, void *) {}, nullptr, &stream) < 0) _exit(4);
+                           &listener) != 0) leave(2);
+        if (mio_listener_local(listener, &at) != 0) leave(3);
+        if (mio_tcp_connect(live, &at, nullptr, [](mio_stream_t *, int, void *) {}, nullptr, &stream) < 0) leave(4);
         mio_loop_run_once(live, 0);
         exit(0);
     }
@@ -324,16 +324,16 @@ TEST(exit_while_another_thread_runs_its_loop_harms_nobody) {
             static int volatile turning;
             mio_loop_options_t options = loop_options();
             mio_timer_t *timer = nullptr;
-            if (mio_loop_create(&live, &options) != 0) _exit(1);
-            if (mio_timer_create(live, &timer) != 0) _exit(2);
+            if (mio_loop_create(&live, &options) != 0) leave(1);
+            if (mio_timer_create(live, &timer) != 0) leave(2);
             auto tick = [](mio_timer_t *, void *) { __atomic_store_n(&turning, 1, __ATOMIC_RELEASE); };
-            if (mio_timer_start(timer, 0, 100 * MIO_MICROSECOND, tick, nullptr) != 0) _exit(3);
+            if (mio_timer_start(timer, 0, 100 * MIO_MICROSECOND, tick, nullptr) != 0) leave(3);
             pthread_t runner;
             auto body = [](void *) -> void * {
                 mio_loop_run(live);
                 return nullptr;
             };
-            if (pthread_create(&runner, nullptr, body, nullptr) != 0 || pthread_detach(runner) != 0) _exit(4);
+            if (pthread_create(&runner, nullptr, body, nullptr) != 0 || pthread_detach(runner) != 0) leave(4);
             while (__atomic_load_n(&turning, __ATOMIC_ACQUIRE) == 0) sleep_ns(100 * MIO_MICROSECOND);
             sleep_ns(round * 37 * MIO_MICROSECOND);
             exit(0); // at any point of a turn
@@ -353,7 +353,7 @@ TEST(a_loop_made_before_daemon_runs_in_the_child) {
     if (child == 0) {
         const int result = mio_loop_run_once(loop, MIO_SECOND) == MIO_ALIVE && mio_loop_run_once(loop, MIO_SECOND) >= 0;
         mio_loop_run_once(loop, 100 * MIO_MILLISECOND);
-        _exit(result == 1 ? 0 : 1);
+        leave(result == 1 ? 0 : 1);
     }
     const int fd = raw_connect(&server.at);
     assert_is(write(fd, "daemon", 6), 6);

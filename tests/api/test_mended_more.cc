@@ -188,10 +188,10 @@ TEST(a_post_in_a_forks_child_is_refused) {
     const pid_t child = fork();
     ck_assert_int_ge(child, 0);
     if (child == 0) {
-        if (mio_remote_post(remote, post, nullptr) != MIO_EPERM) _exit(1);
-        if (mio_loop_remote(loop) != nullptr) _exit(2);
+        if (mio_remote_post(remote, post, nullptr) != MIO_EPERM) leave(1);
+        if (mio_loop_remote(loop) != nullptr) leave(2);
         mio_remote_release(remote);
-        _exit(mio_loop_destroy(loop, 0) == 0 ? 0 : 3);
+        leave(mio_loop_destroy(loop, 0) == 0 ? 0 : 3);
     }
     assert_is(child_status(child), 0);
     assert_is(mio_remote_post(remote, post, nullptr), 0);
@@ -218,13 +218,13 @@ TEST(a_forks_child_touches_no_descriptor_of_the_parents_loop) {
         }
         mio_loop_stop(loop);
         mio_handle_abandon(streams.server);
-        if (mio_loop_destroy(loop, 0) != 0) _exit(1);
+        if (mio_loop_destroy(loop, 0) != 0) leave(1);
         for (int fd = 3; fd < FDS; fd++) {
             char byte;
-            if (fcntl(fd, F_GETFD) < 0) _exit(2);     // closed
-            if (read(fd, &byte, 1) == 1) _exit(3);    // or written to
+            if (fcntl(fd, F_GETFD) < 0) leave(2);     // closed
+            if (read(fd, &byte, 1) == 1) leave(3);    // or written to
         }
-        _exit(0);
+        leave(0);
     }
     assert_is(child_status(child), 0);
     mio_buf_t bytes = pattern_buf(loop, 100, 0);
@@ -248,8 +248,8 @@ TEST(destroy_in_a_forks_child_gives_every_allocation_back) {
     ck_assert_int_ge(child, 0);
     if (child == 0) {
         const counting *count = loop_counting(loop);
-        if (mio_loop_destroy(loop, 0) != 0) _exit(1);
-        _exit(count->live == 0 && count->wrong_sizes == 0 ? 0 : 2);
+        if (mio_loop_destroy(loop, 0) != 0) leave(1);
+        leave(count->live == 0 && count->wrong_sizes == 0 ? 0 : 2);
     }
     assert_is(child_status(child), 0);
     assert_is(mio_loop_destroy(loop, MIO_SECOND), 0);

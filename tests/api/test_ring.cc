@@ -380,7 +380,7 @@ static void move_between_threads(bool child_lives) {
     if (child == 0) {
         char byte;
         close(ends[1]);
-        _exit(read(ends[0], &byte, 1) == 0 ? 0 : 1);
+        leave(read(ends[0], &byte, 1) == 0 ? 0 : 1);
     }
     close(ends[0]);
     pthread_t driver, runner;
@@ -433,7 +433,7 @@ TEST(forks_before_and_during_a_run_disturb_no_byte) {
         ck_assert_int_ge(children[i], 0);
         if (children[i] == 0) {
             if (i % 2 == 0) sleep_ns(20 * MIO_MILLISECOND); // or at once
-            _exit(mio_loop_destroy(loop, 0) == 0 ? 0 : 1);
+            leave(mio_loop_destroy(loop, 0) == 0 ? 0 : 1);
         }
         if (i == 0) clients_exchange(loop, clients, 30, 100);
         clients_exchange(loop, clients, 30, 12000);
@@ -562,11 +562,11 @@ TEST(eighty_clients_of_another_process_are_served_with_few_calls) {
         for (int &fd : fds) fd = raw_connect(&server.at);
         for (uint64_t round = 0; round < ROUNDS; round++) {
             for (int fd : fds)
-                if (send(fd, table_at(0), 100, MSG_NOSIGNAL) != 100) _exit(1);
+                if (send(fd, table_at(0), 100, MSG_NOSIGNAL) != 100) leave(1);
             for (int fd : fds)
-                if (recv(fd, back, 100, MSG_WAITALL) != 100) _exit(2);
+                if (recv(fd, back, 100, MSG_WAITALL) != 100) leave(2);
         }
-        _exit(0);
+        leave(0);
     }
     const int64_t end_ns = clock_ns() + patience(20 * MIO_SECOND);
     double best = 100;

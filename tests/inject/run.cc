@@ -4,6 +4,7 @@
 #include "api/harness.h"
 #include "support/failing.h"
 #include "support/leaks.h"
+#include "support/leave.h"
 
 #include <pthread.h>
 #include <stdarg.h>
@@ -45,7 +46,7 @@ void run_fail(const char *format, ...) {
     if (mine->result != outcome::failed) message_write(mine->message, sizeof mine->message, format, arguments);
     va_end(arguments);
     mine->result = outcome::failed;
-    _exit(1);
+    leave(1);
 }
 
 void test_break(outcome how, const char *format, ...) {
@@ -53,11 +54,11 @@ void test_break(outcome how, const char *format, ...) {
     va_start(arguments, format);
     if (!broken) message_write(mine->asserted, sizeof mine->asserted, format, arguments);
     va_end(arguments);
-    if (in_child) _exit(1);
+    if (in_child) leave(1);
     const bool alone = is_test_thread && __atomic_load_n(&threads_alive, __ATOMIC_SEQ_CST) == 0;
     if (!broken) mine->result = alone ? how : outcome::unchecked;
     broken = true;
-    if (!alone) _exit(0); // its other threads use what would be examined
+    if (!alone) leave(0); // its other threads use what would be examined
     loops_stop();
 }
 
@@ -147,7 +148,7 @@ static void fresh_loop_works() {
     fresh_loop_works();
     fflush(nullptr);
     if (mine->result == outcome::running) mine->result = outcome::passed;
-    _exit(0);
+    leave(0);
 }
 
 void test_leave() {
@@ -185,7 +186,7 @@ void run_test(int number, const plan *p) {
         else test::failing_at(p->which, p->nth, p->error);
     }
     api::test_run(number);
-    if (in_child) _exit(0);
+    if (in_child) leave(0);
     mine->skipped = api::suite_skipped(number);
     examine();
 }
@@ -239,7 +240,7 @@ pid_t WRAPPED(fork)() {
     const char *slash = strrchr(file, '/');
     test_break(outcome::asserted, "%s:%d: %s %s", slash == nullptr ? file : slash + 1, line, expression, text);
     test_leave();
-    _exit(0); // not reached: it is broken, and not in a child
+    leave(0); // not reached: it is broken, and not in a child
 }
 
 void WRAPPED(_mark_point)(const char *, int) {}

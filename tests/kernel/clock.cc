@@ -1,6 +1,7 @@
 // The calendar of the machine is set while loops sleep and work: forwards, back, by somebody else. No timer moves. Only
 // where the machine is the tests' own (tests/kernel/boot says so in the environment).
 #include "kernel.h"
+#include "support/leave.h"
 
 #include <sys/time.h>
 #include <sys/wait.h>
@@ -55,7 +56,7 @@ static void calendar_is_set(enum mio_backend backend) {
             const struct timespec moment = {0, 100000000};
             nanosleep(&moment, nullptr);
             calendar_shift(by_s);
-            _exit(0);
+            leave(0);
         }
         begun = clock_ns();
         REQUIRE_IS(mio_timer_start(timer, 400 * MIO_MILLISECOND, 0, [](mio_timer_t *, void *) {}, nullptr), 0);

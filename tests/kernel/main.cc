@@ -5,6 +5,7 @@
 //                                      refuses them
 //   kernel --auto=BACKEND [REASON]     AUTO takes that one, and where it is not the ring, that is said to be the reason
 #include "kernel.h"
+#include "support/leave.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -40,13 +41,13 @@ void failed(const char *file, int line, const char *format, ...) {
     va_end(arguments);
     printf("FAIL %s\n     %s:%d: %s\n", case_name, file, line, text);
     fflush(stdout);
-    _exit(1);
+    leave(1);
 }
 
 void skip(const char *reason) {
     if (getpid() == case_process) printf("skip %s: %s\n", case_name, reason);
     fflush(stdout);
-    _exit(ENDED_SKIPPED);
+    leave(ENDED_SKIPPED);
 }
 
 void need_ring() {
@@ -150,7 +151,7 @@ static void ring_try(void *) {
     mio_loop_options_t options = MIO_LOOP_OPTIONS_INIT;
     options.backend = MIO_BACKEND_IO_URING;
     mio_loop_t *loop;
-    if (mio_loop_create(&loop, &options) < 0) _exit(1);
+    if (mio_loop_create(&loop, &options) < 0) leave(1);
     mio_loop_destroy(loop, 0);
 }
 
