@@ -127,6 +127,7 @@ void echo_run_until(mio_loop_t *loop, echo_size size, int passing_error);
 void expect_auto(const char *wanted, const char *reason_part); // see expect.cc
 
 int raw_connect(const mio_addr_t *at); // blocking, gives up after some seconds
+int raw_connect_if(const mio_addr_t *at); // -1: nobody listens there, or not any more
 void raw_echo(int fd, unsigned round, size_t n); // one exchange, compared
 
 void pattern_fill(char *to, size_t n, uint64_t offset);
