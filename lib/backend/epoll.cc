@@ -99,6 +99,7 @@ const backend backend_epoll = {
     wake_eventfd,
     nullptr,
     wake_clock,
+    nullptr,
 };
 
 }

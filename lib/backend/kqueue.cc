@@ -171,6 +171,7 @@ const backend backend_kqueue = {
     kqueue_wake,
     kqueue_take_over,
     wake_clock,
+    nullptr,
 };
 
 }

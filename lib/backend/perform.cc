@@ -138,7 +138,8 @@ bool perform(loop *l, request *carrier, bool doubtful, size_t *received) {
     case op_code::connected:
     case op_code::read_some:
     case op_code::read_exact:
-    case op_code::read_until: break;
+    case op_code::read_until:
+    case op_code::job: break;
     }
     panic(__FILE__, __LINE__, "an operation that no backend is asked for");
 }

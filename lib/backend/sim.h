@@ -56,7 +56,7 @@ bool sim_chance(sim_world *w, sim_purpose purpose, uint32_t ppm);      // ppm 0 
 enum sim_what : uint8_t {
     SIM_DID_TURN, SIM_DID_SOCKET, SIM_DID_BIND, SIM_DID_LISTEN, SIM_DID_CONNECT, SIM_DID_ACCEPT, SIM_DID_SHUTDOWN,
     SIM_DID_CLOSE, SIM_DID_SEND, SIM_DID_RECEIVE, SIM_DID_ARRIVE, SIM_DID_ANSWER, SIM_DID_RESET, SIM_DID_FINISH,
-    SIM_DID_CANCEL, SIM_DID_ALLOC, SIM_DID_FAULT, SIM_DID_LOSE
+    SIM_DID_CANCEL, SIM_DID_ALLOC, SIM_DID_FAULT, SIM_DID_LOSE, SIM_DID_JOB
 };
 
 void sim_trace(sim_world *w, sim_what what, uint32_t who, int64_t result);

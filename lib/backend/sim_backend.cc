@@ -160,6 +160,15 @@ static void backend_sim_wake(remote *) {} // the scheduler looks into the inboxe
 
 static int64_t backend_sim_now(loop *l) { return sim_world_of(l->world)->now_ns; }
 
+// Most jobs are short; one in sixteen takes its time.
+static int64_t backend_sim_job_delay(loop *l) {
+    sim_world *w = sim_world_of(l->world);
+    const uint32_t most_ns = sim_below(w, SIM_FOR_ORDER, 16) == 0 ? 20000000 : 200000;
+    const int64_t delay_ns = sim_below(w, SIM_FOR_ORDER, most_ns);
+    sim_trace(w, SIM_DID_JOB, sim_loop_of(l)->number, delay_ns);
+    return delay_ns;
+}
+
 // --- answering ------------------------------------------------------------------------------------------------------
 
 // One look at a carrier ends in one of these.
@@ -261,7 +270,8 @@ static look look_at(sim_carrier *c, sim_fd *f) {
     case op_code::connected:
     case op_code::read_some:
     case op_code::read_exact:
-    case op_code::read_until: break;
+    case op_code::read_until:
+    case op_code::job: break;
     }
     mio_assert(false && "only carriers are submitted");
     return look::waits;
@@ -420,6 +430,7 @@ const backend backend_sim = {
     backend_sim_wake,
     nullptr,
     backend_sim_now,
+    backend_sim_job_delay,
 };
 
 }

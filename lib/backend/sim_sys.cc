@@ -310,6 +310,8 @@ static ssize_t sim_sys_write(int fd, const void *from, size_t n) { return sim_sy
 
 // --- what a world does not have -------------------------------------------------------------------------------------
 
+static int sim_sys_thread_start(pthread_t *, void *(*)(void *), void *) { return -ENOSYS; }
+static const char *sim_sys_environment(const char *) { return nullptr; }
 static int sim_sys_eventfd(unsigned, int) { return -ENOSYS; }
 static int sim_sys_pipe_cloexec(int *) { return -ENOSYS; }
 static int sim_sys_poll_one(int, short, int) { return -ENOSYS; }
@@ -336,6 +338,8 @@ const sys sys_sim = {
     sim_map_shared,
     sim_map_fd,
     sim_monotonic_ns,
+    sim_sys_thread_start,
+    sim_sys_environment,
     sim_sys_socket,
     sim_sys_socketpair,
     sim_sys_bind,

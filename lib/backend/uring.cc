@@ -369,6 +369,7 @@ const backend backend_uring = {
     wake_eventfd,
     nullptr,
     wake_clock,
+    nullptr,
 };
 
 }

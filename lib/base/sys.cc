@@ -5,6 +5,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <time.h>
@@ -30,6 +31,15 @@ static int64_t sys_monotonic_ns() {
     struct timespec now;
     if (clock_gettime(CLOCK_MONOTONIC, &now) != 0) abort(); // there is no system of ours without it
     return static_cast<int64_t>(now.tv_sec) * 1000000000 + now.tv_nsec;
+}
+
+static int sys_thread_start(pthread_t *thread, void *(*run)(void *), void *arg) {
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    const int error = pthread_create(thread, nullptr, run, arg);
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    return -error;
 }
 
 static int sys_bind(int fd, const struct sockaddr *addr, socklen_t len) { return negated(::bind(fd, addr, len)); }
@@ -82,6 +92,8 @@ const sys sys_real = {
     sys_map_shared,
     sys_map_fd,
     sys_monotonic_ns,
+    sys_thread_start,
+    sys_environment,
     sys_socket,
     sys_socketpair,
     sys_bind,

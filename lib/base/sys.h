@@ -5,6 +5,7 @@
 // have answers -ENOSYS, or nullptr.
 #pragma once
 
+#include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
@@ -34,6 +35,10 @@ struct sys {
     void *(*map_fd)(int fd, size_t size, int64_t offset);
 
     int64_t (*monotonic_ns)(); // CLOCK_MONOTONIC
+
+    // pthread_create(3), every signal blocked in the new thread.
+    int (*thread_start)(pthread_t *thread, void *(*run)(void *), void *arg);
+    const char *(*environment)(const char *name); // secure_getenv(3): nullptr also where it is not to be trusted
 
     int (*socket)(int domain, int type, int protocol);
     int (*socketpair)(int domain, int type, int protocol, int fds[2]);

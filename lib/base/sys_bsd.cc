@@ -220,6 +220,14 @@ void *sys_map_wipe_on_fork(size_t size) {
 
 #endif
 
+const char *sys_environment(const char *name) {
+#ifdef __linux__
+    return secure_getenv(name); // the model of a kqueue
+#else
+    return issetugid() != 0 ? nullptr : getenv(name);
+#endif
+}
+
 // --- kqueue ---------------------------------------------------------------------------------------------------------
 
 int sys_kqueue() {

@@ -52,6 +52,8 @@ void *sys_map_fd(int fd, size_t size, int64_t offset) {
     return at == MAP_FAILED ? nullptr : at;
 }
 
+const char *sys_environment(const char *name) { return secure_getenv(name); }
+
 int sys_socket(int domain, int type, int protocol) { return negated(::socket(domain, type, protocol)); }
 int sys_socketpair(int domain, int type, int protocol, int fds[2]) {
     return negated(::socketpair(domain, type, protocol, fds));

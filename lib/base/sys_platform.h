@@ -16,6 +16,7 @@ void *sys_map(size_t size); // sys.cc
 void sys_unmap(void *ptr, size_t size);
 void *sys_map_wipe_on_fork(size_t size);
 void *sys_map_fd(int fd, size_t size, int64_t offset);
+const char *sys_environment(const char *name);
 int sys_socket(int domain, int type, int protocol);
 int sys_socketpair(int domain, int type, int protocol, int fds[2]);
 int sys_accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags);

@@ -56,6 +56,10 @@ struct backend {
     int (*take_over)(loop *l);
 
     int64_t (*now)(loop *l); // the loop's clock, monotonic
+
+    // Jobs run on the loop's thread, so much later: asked for the time until one begins, and again for the time that it
+    // takes. nullptr: workers do them, on threads of their own.
+    int64_t (*job_delay_ns)(loop *l);
 };
 
 // The registry (core/backend.cc): the only file that names backends. Creating a loop calls the three in this order,

@@ -7,6 +7,7 @@
 #include "base/thread_life.h"
 #include "core/backend.h"
 #include "core/dispatch.h"
+#include "core/job.h"
 #include "core/remote.h"
 
 #include <mio/error.h>
@@ -40,7 +41,7 @@ constexpr int DRAIN_TURNS = 8;
 static int destroy_drain(loop *l, int64_t drain_ns) {
     const int64_t begun_ns = l->with->now(l);
     uint64_t brought = 0;
-    for (int turn = 0; l->open_handles != 0; turn++) {
+    for (int turn = 0; l->open_handles != 0 || loose_count(l) != 0; turn++) {
         const int64_t left_ns = drain_ns - (l->with->now(l) - begun_ns);
         const bool moving = l->counters.completions != brought || loop_runnable(l);
         if (turn >= DRAIN_TURNS && left_ns <= 0 && !moving) break;
@@ -49,7 +50,7 @@ static int destroy_drain(loop *l, int64_t drain_ns) {
         if (drain_ns != MIO_FOREVER) wait_ns = turn < DRAIN_TURNS || left_ns < 0 ? 0 : left_ns;
         if (loop_turn(l, wait_ns) < 0) break;
     }
-    return static_cast<int>(l->open_handles);
+    return static_cast<int>(l->open_handles) + loose_give_up(l);
 }
 
 }
@@ -75,9 +76,10 @@ int mio_loop_destroy(mio_loop_t *public_loop, int64_t drain_ns) {
 
     remote_close(l);
     destroy_close_handles(l);
+    loose_cancel_all(l);
     destroy_hurry(l);
     const int left = destroy_drain(l, drain_ns);
-    if (left != 0) loop_log(l, MIO_LOG_ERROR, "%d handles did not end in time: the loop is left behind", left);
+    if (left != 0) loop_log(l, MIO_LOG_ERROR, "%d handles or jobs did not end in time: the loop is left behind", left);
     if (left == 0) loop_free(l, false);
     else loop_set_running(l, false); // what is left may be asked for again
     return left;

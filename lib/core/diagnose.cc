@@ -2,6 +2,7 @@
 
 #include "core/backend.h"
 #include "core/dispatch.h"
+#include "core/job.h"
 #include "core/remote.h"
 
 #include <mio/error.h>
@@ -81,6 +82,27 @@ static void dump_request(const loop *l, const lane_request *req, mio_dump_cb cb,
     cb(line, arg);
 }
 
+static const char *job_state_name(job_state state) {
+    switch (state) {
+    case job_state::made: return "asked of the kernel";
+    case job_state::queued: return "waits for a worker";
+    case job_state::running: return "at a worker";
+    case job_state::home: return "done";
+    }
+    return "";
+}
+
+static void dump_loose(const loop *l, const loose_request *req, mio_dump_cb cb, void *arg) {
+    char line[256];
+    const char *where = req->state == request_state::started ? job_state_name(job_look(l, req->work))
+                        : req->state == request_state::done  ? "done"
+                                                             : "waits for the next turn";
+    const uint32_t age_ms = static_cast<uint32_t>(l->now_ns >> 20) - req->since_ms;
+    snprintf(line, sizeof line, "request %lld: %s, %s%s, for %.3f s", static_cast<long long>(loose_id(req)),
+             req->kind->name, where, req->silent ? ", abandoned" : "", static_cast<double>(age_ms) * 1048576.0 / 1e9);
+    cb(line, arg);
+}
+
 static uint64_t timers_armed(const loop *l) {
     uint64_t n = l->wheel.armed;
     for (const link *at = l->arming.next; at != &l->arming; at = at->next) n++;
@@ -114,12 +136,13 @@ int mio_loop_metrics(const mio_loop_t *public_loop, mio_loop_metrics_t *metrics)
 int mio_loop_dump(const mio_loop_t *public_loop, mio_dump_cb cb, void *arg) {
     const loop *l = loop_of(public_loop);
     if (l == nullptr || cb == nullptr) return MIO_EINVAL;
-    for (unsigned kind = 1; kind < SLAB_PUSHBACK; kind++) {
+    for (unsigned kind = 0; kind < SLAB_PUSHBACK; kind++) {
         const slab *s = &l->slabs[kind];
         for (uint32_t i = 0; i < slab_slots(s); i++) {
             const void *object = slab_at(s, i);
             if (!slab_is_live(object)) continue;
-            if (kind < HANDLE_KINDS) dump_handle(static_cast<const handle *>(object), cb, arg);
+            if (kind == SLAB_LOOSE) dump_loose(l, static_cast<const loose_request *>(object), cb, arg);
+            else if (kind < HANDLE_KINDS) dump_handle(static_cast<const handle *>(object), cb, arg);
             else dump_request(l, static_cast<const lane_request *>(object), cb, arg);
         }
     }

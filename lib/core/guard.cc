@@ -147,7 +147,8 @@ static bool has_buffers(const lane_request *req) {
     case op_code::send_zerocopy:
     case op_code::shutdown:
     case op_code::detach:
-    case op_code::connected: break;
+    case op_code::connected:
+    case op_code::job: break;
     }
     return false;
 }

@@ -8,6 +8,7 @@
 #include "base/thread_life.h"
 #include "core/backend.h"
 #include "core/dispatch.h"
+#include "core/job.h"
 #include "core/options.h"
 #include "core/remote.h"
 
@@ -80,6 +81,7 @@ static void slabs_open(loop *l) {
     for (unsigned i = 0; i < SLABS; i++) {
         uint32_t size = 16;
         uint32_t per_chunk = 32;
+        if (i == SLAB_LOOSE) size = sizeof(loose_request);
         if (i < HANDLE_KINDS && handle_sizes[i] != 0) size = handle_sizes[i];
         if (i >= SLAB_REQUEST && i < SLAB_PUSHBACK) {
             const uint32_t n = request_bufs[i - SLAB_REQUEST];
@@ -94,6 +96,7 @@ static void slabs_open(loop *l) {
 static void loop_prepare_lists(loop *l) {
     link_init(&l->arming);
     link_init(&l->due);
+    link_init(&l->jobs_due);
     for (link &hooks : l->hooks) link_init(&hooks);
 }
 
@@ -114,6 +117,7 @@ void loop_free(loop *l, bool in_child) {
         arena_orphan(l->buffers);
     }
     if (in_child) extensions_release(l);
+    jobs_close(l, in_child);
     for (slab &s : l->slabs) slab_close(&s);
     if (l->done != nullptr) memory_release(&l->mem, l->done, l->done_capacity * sizeof(completion));
     if (l->box != nullptr) remote_release(l->box);

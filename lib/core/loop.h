@@ -54,6 +54,10 @@ struct loop {
     struct pool pool;
     queue<request> starved;     // in-carriers (FREE) of streams whose read found the pool dry
 
+    struct workers *with_workers; // nullptr: nothing was given to any yet
+    struct job *jobs_cached[4];   // JOB_CLASSES
+    link jobs_due;                // where jobs run on this thread: to be run in the next posts phase
+
     struct memory mem;
     struct slab slabs[SLABS];
 

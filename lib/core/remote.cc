@@ -83,7 +83,8 @@ void remote_notify(remote *r) {
 }
 
 bool remote_pending(const remote *r) {
-    return !inbox_empty(&r->posts) || !inbox_empty(&r->wakeups) || r->stop.load(std::memory_order_relaxed) != 0;
+    return !inbox_empty(&r->posts) || !inbox_empty(&r->wakeups) || !inbox_empty(&r->jobs) ||
+           r->stop.load(std::memory_order_relaxed) != 0;
 }
 
 // --- used nodes -----------------------------------------------------------------------------------------------------

@@ -23,6 +23,8 @@ struct post { // from malloc (other threads make them), cached in remote.cache
     void *arg;
 };
 
+struct job;
+
 struct wakeup_node { // in a mio_wakeup handle
     wakeup_node *next;
     std::atomic<bool> pending;
@@ -34,6 +36,7 @@ struct remote {
     std::atomic<uint32_t> stop;
     inbox<post> posts;
     inbox<wakeup_node> wakeups;
+    inbox<job> jobs; // that workers have done (core/job.h)
     std::atomic<post *> cache[4]; // chains of used posts, each taken and given back as a whole
     std::atomic<uint32_t> nodes;  // posts that have memory: waiting, running, used
     uint32_t most;                // posts of one batch so far; the loop's own

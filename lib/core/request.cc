@@ -8,6 +8,7 @@
 
 #include "core/backend.h"
 #include "core/dispatch.h"
+#include "core/job.h"
 
 #include <mio/error.h>
 #include <mio/req.h>
@@ -59,19 +60,24 @@ void carrier_poke(loop *l, request *carrier, op_code op) {
 
 // --- what the user asks ---------------------------------------------------------------------------------------------
 
-// One of the two is set when the id names a request in flight.
+// One of the three is set when the id names a request in flight.
 struct found {
     lane_request *req;
     channel *continuous;
+    loose_request *loose;
 };
 
 static bool request_find(loop *l, mio_req_t id, found *out) {
     id_parts parts;
     *out = found();
-    if (!id_split(id, &parts) || parts.id_class == MIO_KIND_NONE) return false;
+    if (!id_split(id, &parts)) return false;
     if (parts.id_class >= ID_CLASS_REQUEST + REQUEST_CLASSES) return false;
     void *object = slab_at(&l->slabs[parts.id_class], parts.index);
     if (object == nullptr || !slab_is_live(object) || slab_generation(object) != parts.generation) return false;
+    if (parts.id_class == SLAB_LOOSE) {
+        out->loose = static_cast<loose_request *>(object);
+        return out->loose->state != request_state::free && !out->loose->silent;
+    }
     if (parts.id_class >= ID_CLASS_REQUEST) {
         out->req = static_cast<lane_request *>(object);
         return out->req->state != request_state::free && (out->req->flags & REQUEST_ABANDONED) == 0;
@@ -97,40 +103,42 @@ int mio_req_cancel(mio_loop_t *public_loop, mio_req_t id) {
         stream_request_cancel(l, f.req, MIO_ECANCELED);
         return 0;
     }
+    if (f.loose != nullptr) return loose_cancel(l, f.loose, MIO_ECANCELED);
     if (f.continuous->kind == MIO_KIND_STREAM) return stream_read_cancel(l, f.continuous);
     return listener_accept_cancel(l, f.continuous);
 }
 
-// The request whose deadline may be set: 0, or what the user is told.
-static int deadline_find(loop *l, mio_req_t id, lane_request **out) {
+// The deadline that may be set: 0, or what the user is told.
+static int deadline_find(loop *l, mio_req_t id, timer_node **out) {
     found f;
     if (!request_find(l, id, &f)) return MIO_ENOENT;
-    if (f.req == nullptr) return MIO_EINVAL; // continuous: it has time-outs of its own
-    if (f.req->state == request_state::done) return MIO_EALREADY;
-    *out = f.req;
+    if (f.continuous != nullptr) return MIO_EINVAL; // it has time-outs of its own
+    const request *req = f.req != nullptr ? static_cast<const request *>(f.req) : f.loose;
+    if (req->state == request_state::done) return MIO_EALREADY;
+    *out = f.req != nullptr ? &f.req->deadline : &f.loose->deadline;
     return 0;
 }
 
 int mio_req_deadline(mio_loop_t *public_loop, mio_req_t id, int64_t at_ns) {
     loop *l = loop_of(public_loop);
-    lane_request *req = nullptr;
+    timer_node *deadline = nullptr;
     int error = loop_check(l);
-    if (error == 0) error = deadline_find(l, id, &req);
+    if (error == 0) error = deadline_find(l, id, &deadline);
     if (error < 0) return error;
-    if (at_ns == MIO_NEVER) timer_disarm(l, &req->deadline);
-    else timer_arm_at(l, &req->deadline, at_ns);
+    if (at_ns == MIO_NEVER) timer_disarm(l, deadline);
+    else timer_arm_at(l, deadline, at_ns);
     return 0;
 }
 
 int mio_req_timeout(mio_loop_t *public_loop, mio_req_t id, int64_t after_ns) {
     loop *l = loop_of(public_loop);
-    lane_request *req = nullptr;
+    timer_node *deadline = nullptr;
     int error = loop_check(l);
     if (error == 0 && after_ns < 0) error = MIO_EINVAL;
-    if (error == 0) error = deadline_find(l, id, &req);
+    if (error == 0) error = deadline_find(l, id, &deadline);
     if (error < 0) return error;
-    if (after_ns == MIO_FOREVER) timer_disarm(l, &req->deadline);
-    else timer_arm_after(l, &req->deadline, after_ns);
+    if (after_ns == MIO_FOREVER) timer_disarm(l, deadline);
+    else timer_arm_after(l, deadline, after_ns);
     return 0;
 }
 
@@ -144,6 +152,7 @@ int mio_req_abandon(mio_loop_t *public_loop, mio_req_t id) {
         stream_request_abandon(l, f.req);
         return 0;
     }
+    if (f.loose != nullptr) return loose_abandon(l, f.loose);
     if (f.continuous->kind == MIO_KIND_STREAM) stream_read_abandon(l, f.continuous);
     else listener_accept_abandon(l, f.continuous);
     return 0;

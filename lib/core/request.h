@@ -40,6 +40,8 @@ enum class op_code : uint8_t {
     read_some,
     read_exact,
     read_until,
+    // loose requests (core/job.h): of no handle
+    job, // for the workers; no backend is asked
 };
 
 struct op_row {
@@ -62,6 +64,7 @@ inline constexpr op_row op_table[] = {
     {"read", false, false, false},
     {"read_exact", false, false, false},
     {"read_until", false, false, false},
+    {"job", false, false, false},
 };
 
 inline bool op_is_send(op_code op) { return op == op_code::send || op == op_code::send_zerocopy; }
@@ -105,6 +108,9 @@ struct lane_request : user_request {
 
 static_assert(sizeof(lane_request) == 136, "a request with one buffer");
 constexpr size_t LANE_REQUEST_DEADLINE = sizeof(lane_request) - sizeof(mio_buf_t) - sizeof(timer_node);
+
+// Loose requests have the slab and the id class that no kind of handle has.
+constexpr unsigned SLAB_LOOSE = 0;
 
 constexpr uint8_t REQUEST_TIMER_OWNER = 1; // timer_owner's TIMER_OF_REQUEST (core/dispatch.h)
 

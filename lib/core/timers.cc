@@ -7,6 +7,7 @@
 
 #include "core/backend.h"
 #include "core/dispatch.h"
+#include "core/job.h"
 
 #include <mio/error.h>
 
@@ -80,6 +81,12 @@ void timers_run_now(loop *l) {
             if (req->state != request_state::done) stream_request_cancel(l, req, MIO_ETIMEDOUT);
             break;
         }
+        case TIMER_OF_LOOSE: {
+            char *at = reinterpret_cast<char *>(node) - LOOSE_DEADLINE;
+            (void)loose_cancel(l, reinterpret_cast<loose_request *>(at), MIO_ETIMEDOUT); // or it is done, or held
+            break;
+        }
+        case TIMER_OF_JOB: job_due(l, node); break;
         case TIMER_OF_STREAM: stream_timer_due(l, node); break;
         case TIMER_OF_LISTENER: listener_timer_due(l, node); break;
         }

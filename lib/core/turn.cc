@@ -9,6 +9,7 @@
 
 #include "core/backend.h"
 #include "core/dispatch.h"
+#include "core/job.h"
 #include "core/remote.h"
 
 #include <mio/error.h>
@@ -36,13 +37,14 @@ static inline void turn_flush(loop *l) {
             continue;
         }
         carrier->state = request_state::started;
-        l->with->submit(l, carrier);
+        if (__builtin_expect(carrier->op == op_code::job, 0)) job_submit(l, static_cast<loose_request *>(carrier));
+        else l->with->submit(l, carrier);
     }
 }
 
 static inline bool turn_work_queued(const loop *l) {
     return l->done_head != l->done_tail || !queue_empty(l->settled) || !queue_empty(l->dirty) ||
-           !queue_empty(l->closings);
+           !queue_empty(l->closings) || !link_alone(&l->jobs_due);
 }
 
 static int64_t turn_poll_timeout(loop *l, int64_t limit_ns) {
@@ -109,6 +111,7 @@ static inline void completion_dispatch(loop *l, const completion *done) {
     case op_code::write: // the one lane request that a backend names: FINISH_RELEASED
         stream_write_released(l, static_cast<lane_request *>(done->req));
         return;
+    case op_code::job: loose_done(l, done); return;
     case op_code::none:
     case op_code::shutdown:
     case op_code::detach:
@@ -160,6 +163,7 @@ int loop_turn(loop *l, int64_t timeout_ns) {
     if (__builtin_expect(error < 0, 0)) return error;
     if (l->hooks_active[MIO_HOOK_CHECK] != 0) hook_run_phase(l, MIO_HOOK_CHECK);
     remote_run(l);
+    jobs_run(l);
     if (l->done_head != l->done_tail || !queue_empty(l->settled)) {
         turn_completions(l);
         if (!queue_empty(l->dirty)) turn_flush(l);

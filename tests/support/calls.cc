@@ -7,7 +7,7 @@ namespace test {
 const char *call_name(call which) {
     static const char *const names[CALLS] = {
         "alloc",         "resize",       "release",         "map",           "unmap",       "map_wipe_on_fork",
-        "map_shared",    "map_fd",       "monotonic_ns",    "socket",        "socketpair", "bind",        "listen",
+        "map_shared",    "map_fd",       "monotonic_ns",    "thread_start",  "environment", "socket",        "socketpair", "bind",        "listen",
         "connect",       "accept4",      "shutdown",        "close",         "getsockname", "getpeername",
         "getsockopt",    "setsockopt",   "dup_cloexec",     "set_nonblocking", "recv",      "recvmsg",
         "send",          "sendmsg",      "read",            "write",         "eventfd",     "pipe_cloexec",
@@ -23,7 +23,8 @@ bool call_allocates(call which) {
 }
 
 bool call_can_fail(call which) {
-    return which != call::release && which != call::unmap && which != call::monotonic_ns;
+    return which != call::release && which != call::unmap && which != call::monotonic_ns &&
+           which != call::environment;
 }
 
 int call_usual_error(call which) {
@@ -53,6 +54,7 @@ int call_usual_error(call which) {
     case call::getsockname: return ENOBUFS;
     case call::getsockopt:
     case call::setsockopt: return ENOPROTOOPT;
+    case call::thread_start: return EAGAIN;
     case call::recv:
     case call::recvmsg:
     case call::send:
@@ -67,7 +69,8 @@ int call_usual_error(call which) {
     case call::epoll_wait_ns: return EINTR;
     case call::release:
     case call::unmap:
-    case call::monotonic_ns: break;
+    case call::monotonic_ns:
+    case call::environment: break;
     }
     return 0;
 }

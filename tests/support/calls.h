@@ -17,6 +17,8 @@ enum class call : uint8_t {
     map_shared,
     map_fd,
     monotonic_ns,
+    thread_start,
+    environment,
     socket,
     socketpair,
     bind,
@@ -56,7 +58,7 @@ static_assert(sizeof(mio::sys) == CALLS * sizeof(void (*)()), "the table has cal
 
 const char *call_name(call which);
 bool call_allocates(call which); // alloc, resize, map and its like
-bool call_can_fail(call which);  // all but release, unmap and the clock
+bool call_can_fail(call which);  // all but release, unmap, the clock and the environment
 
 // An error with which this call fails in real life, positive; ENOMEM where nullptr says it.
 int call_usual_error(call which);

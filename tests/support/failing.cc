@@ -61,7 +61,7 @@ static void *alive_add(void *ptr) {
 }
 
 static void alive_remove(const void *ptr) {
-    if (ptr != nullptr) __atomic_fetch_sub(&state.alive, 1, __ATOMIC_RELAXED);
+    if (ptr != nullptr) __atomic_fetch_sub(&state.alive, 1, __ATOMIC_RELEASE); // pairs with failing_alive
 }
 
 static void *failing_alloc(size_t size) {
@@ -74,8 +74,9 @@ static void *failing_resize(void *ptr, size_t old_size, size_t new_size) {
 }
 static void failing_release(void *ptr, size_t size) {
     called(call::release);
+    void (*release)(void *, size_t) = state.base->release; // a thread's last look at the state
     alive_remove(ptr);
-    state.base->release(ptr, size);
+    release(ptr, size);
 }
 static void *failing_map(size_t size) {
     return called(call::map) != 0 ? nullptr : alive_add(state.base->map(size));
@@ -111,6 +112,11 @@ static int failing_close_fd(int fd) {
         return error != 0 ? -error : state.base->name arguments;                                                      \
     }
 
+FAILING(int, thread_start, (pthread_t *thread, void *(*run)(void *), void *arg), (thread, run, arg))
+static const char *failing_environment(const char *name) {
+    called(call::environment);
+    return state.base->environment(name);
+}
 FAILING(int, socket, (int domain, int type, int protocol), (domain, type, protocol))
 FAILING(int, socketpair, (int domain, int type, int protocol, int fds[2]), (domain, type, protocol, fds))
 FAILING(int, bind, (int fd, const struct sockaddr *addr, socklen_t len), (fd, addr, len))
@@ -161,6 +167,8 @@ const mio::sys *failing_open(const mio::sys *base) {
     table->map_shared = failing_map_shared;
     table->map_fd = failing_map_fd;
     table->monotonic_ns = failing_monotonic_ns;
+    table->thread_start = failing_thread_start;
+    table->environment = failing_environment;
     table->socket = failing_socket;
     table->socketpair = failing_socketpair;
     table->bind = failing_bind;
@@ -195,7 +203,7 @@ const mio::sys *failing_open(const mio::sys *base) {
     return table;
 }
 
-int64_t failing_alive() { return __atomic_load_n(&state.alive, __ATOMIC_RELAXED); }
+int64_t failing_alive() { return __atomic_load_n(&state.alive, __ATOMIC_ACQUIRE); }
 
 bool failing_allocation(call which) { return called(which) != 0; }
 void failing_allocated(int64_t delta) { __atomic_fetch_add(&state.alive, delta, __ATOMIC_RELAXED); }

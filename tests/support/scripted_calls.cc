@@ -324,6 +324,15 @@ static int scripted_uring_enter(int fd, unsigned submit, unsigned wait, unsigned
 static int scripted_uring_register(int fd, unsigned what, void *, unsigned n) {
     return simple(call::uring_register, fd, what, n);
 }
+// The script's error, or the real thing: what runs in it calls this table from another thread.
+static int scripted_thread_start(pthread_t *thread, void *(*run)(void *), void *arg) {
+    const int result = simple(call::thread_start, -1);
+    return result < 0 ? result : mio::sys_real.thread_start(thread, run, arg);
+}
+static const char *scripted_environment(const char *name) {
+    (void)simple(call::environment, -1);
+    return mio::sys_real.environment(name);
+}
 static int scripted_kqueue() { return gives_fd(call::kqueue, -1, 0); }
 static int scripted_kevent(int kq, const struct kevent *, int n, struct kevent *, int max, int64_t timeout_ns) {
     return simple(call::kevent, kq, n, max, timeout_ns);
@@ -388,6 +397,8 @@ void scripted_fill(mio::sys *table) {
     table->epoll_create1 = scripted_epoll_create1;
     table->epoll_ctl = scripted_epoll_ctl;
     table->epoll_wait_ns = scripted_epoll_wait_ns;
+    table->thread_start = scripted_thread_start;
+    table->environment = scripted_environment;
     table->uring_setup = scripted_uring_setup;
     table->uring_enter = scripted_uring_enter;
     table->uring_register = scripted_uring_register;

@@ -1,0 +1,341 @@
+// The threads of core/workers.h: who may run when, their lives, and the process's own set of them.
+//
+// One lock guards the lanes and the states of the jobs in them; a job is run without it. Must not know what a job does,
+// nor who waits for it: a job that is done goes to the inbox of its home, or nowhere when it was left behind.
+//
+// Invariants: a thread that waits has found nothing that may run; whoever makes something runnable (a new job; a thread
+// that is done looks itself) wakes one. Nothing is queued when the last reference goes: loops withdraw what they queued.
+
+#include "core/workers.h"
+
+#include "core/remote.h"
+
+#include <mio/error.h>
+
+#include <new>
+#include <stdlib.h>
+#include <string.h>
+
+namespace mio {
+
+struct worker {
+    worker *next;
+    workers *of;
+    pthread_t thread;
+    bool busy;     // at a job
+    bool detached;
+};
+
+static bool in_child(const workers *w) { return *w->fork_page == 0; }
+
+// --- who may run ----------------------------------------------------------------------------------------------------
+
+static bool lane_may_run(const workers *w, unsigned lane) {
+    if (w->waiting[lane] == 0 || w->busy >= w->able || w->running[lane] >= w->limit[lane]) return false;
+    if (w->running[lane] == 0) return true;
+    uint32_t reserved = 0;
+    for (unsigned other = 0; other < WORKER_LANES; other++)
+        if (other != lane && w->running[other] == 0) reserved++;
+    if (reserved > w->able - 1) reserved = w->able - 1;
+    return w->able - w->busy > reserved;
+}
+
+static bool any_may_run(const workers *w) {
+    for (unsigned lane = 0; lane < WORKER_LANES; lane++)
+        if (lane_may_run(w, lane)) return true;
+    return false;
+}
+
+static void job_unqueue(workers *w, job *work) {
+    mio_assert(work->state == job_state::queued && w->waiting[work->kind->lane] != 0);
+    link_remove(&work->at);
+    w->waiting[work->kind->lane]--;
+}
+
+static job *job_of_link(link *at) {
+    return reinterpret_cast<job *>(reinterpret_cast<char *>(at) - offsetof(job, at));
+}
+
+// The next job, now running; lanes take turns. nullptr: none may run.
+static job *workers_pick(workers *w) {
+    for (unsigned i = 0; i < WORKER_LANES; i++) {
+        const unsigned lane = (w->next_lane + i) % WORKER_LANES;
+        if (!lane_may_run(w, lane)) continue;
+        job *work = job_of_link(w->queued[lane].next);
+        job_unqueue(w, work);
+        work->state = job_state::running;
+        w->running[lane]++;
+        w->busy++;
+        w->next_lane = (lane + 1) % WORKER_LANES;
+        return work;
+    }
+    return nullptr;
+}
+
+// --- a thread -------------------------------------------------------------------------------------------------------
+
+static void *worker_main(void *arg);
+
+static int worker_start(workers *w) {
+    auto *me = static_cast<worker *>(w->calls->alloc(sizeof(worker)));
+    if (me == nullptr) return MIO_ENOMEM;
+    *me = worker{w->all, w, pthread_t(), false, false};
+    const int error = w->calls->thread_start(&me->thread, worker_main, me);
+    if (error < 0) {
+        w->calls->release(me, sizeof(worker));
+        return error;
+    }
+    w->all = me;
+    w->threads++;
+    return 0;
+}
+
+// Something may run: somebody looks, one who waits or a new thread. An error only if there is none at all.
+static int workers_more(workers *w) {
+    if (w->idle > w->woken) {
+        w->woken++;
+        pthread_cond_signal(&w->wake);
+        return 0;
+    }
+    if (w->threads >= w->able) return 0;
+    const int error = worker_start(w);
+    w->able = error < 0 ? w->threads : w->threads_most;
+    return w->threads != 0 ? 0 : error;
+}
+
+static void job_is_done(job *work, bool left_behind, remote *home) {
+    if (left_behind) {
+        job_free(work);
+    } else {
+        inbox_put(&home->jobs, work); // from here on it is the loop's
+        remote_notify(home);
+    }
+    remote_release(home);
+}
+
+// With the lock, which is let go meanwhile.
+static void worker_do(workers *w, worker *me, job *work) {
+    const unsigned lane = work->kind->lane;
+    remote *home = work->home;
+    home->references.fetch_add(1, std::memory_order_relaxed); // its loop may be gone before this is over
+    me->busy = true;
+    if (any_may_run(w)) (void)workers_more(w); // a refusal is no harm: this thread looks again
+    pthread_mutex_unlock(&w->lock);
+    work->kind->run(work);
+    pthread_mutex_lock(&w->lock);
+    const bool left_behind = work->left_behind;
+    work->state = job_state::home;
+    w->running[lane]--;
+    w->busy--;
+    pthread_mutex_unlock(&w->lock);
+    job_is_done(work, left_behind, home);
+    pthread_mutex_lock(&w->lock);
+    me->busy = false;
+}
+
+static void workers_free(workers *w) {
+    const struct sys *calls = w->calls;
+    pthread_cond_destroy(&w->wake);
+    pthread_mutex_destroy(&w->lock);
+    calls->unmap(const_cast<uint32_t *>(w->fork_page), 4096);
+    calls->release(w, sizeof(workers));
+}
+
+static void *worker_main(void *arg) {
+    auto *me = static_cast<worker *>(arg);
+    workers *w = me->of;
+    pthread_mutex_lock(&w->lock);
+    for (;;) {
+        if (job *work = workers_pick(w)) {
+            worker_do(w, me, work);
+            continue;
+        }
+        if (w->stopping) break;
+        w->idle++;
+        pthread_cond_wait(&w->wake, &w->lock);
+        w->idle--;
+        if (w->woken != 0) w->woken--;
+    }
+    const bool detached = me->detached;
+    const bool last = detached && --w->detached == 0 && w->closed;
+    pthread_mutex_unlock(&w->lock);
+    if (detached) w->calls->release(me, sizeof(worker));
+    if (last) workers_free(w);
+    return nullptr;
+}
+
+// --- jobs in and out ------------------------------------------------------------------------------------------------
+
+int workers_submit(workers *w, job *work) {
+    mio_assert(work->state == job_state::made && !w->stopping);
+    const unsigned lane = work->kind->lane;
+    int error = 0;
+    pthread_mutex_lock(&w->lock);
+    work->state = job_state::queued;
+    link_before(&w->queued[lane], &work->at);
+    w->waiting[lane]++;
+    if (w->able < w->threads_most && w->idle <= w->woken) w->able = w->threads + 1; // perhaps there is room again
+    if (lane_may_run(w, lane)) error = workers_more(w);
+    if (error < 0) {
+        job_unqueue(w, work);
+        work->state = job_state::made;
+    }
+    pthread_mutex_unlock(&w->lock);
+    return error;
+}
+
+job_state workers_recall(workers *w, job *work, bool leave) {
+    pthread_mutex_lock(&w->lock);
+    const job_state state = work->state;
+    if (state == job_state::queued) {
+        job_unqueue(w, work);
+        work->state = job_state::made;
+    } else if (state == job_state::running && leave) {
+        work->left_behind = true;
+    }
+    pthread_mutex_unlock(&w->lock);
+    return state;
+}
+
+job_state workers_look(workers *w, const job *work) {
+    pthread_mutex_lock(&w->lock);
+    const job_state state = work->state;
+    pthread_mutex_unlock(&w->lock);
+    return state;
+}
+
+// --- life -----------------------------------------------------------------------------------------------------------
+
+static void workers_begin(workers *w) {
+    pthread_mutex_init(&w->lock, nullptr);
+    pthread_cond_init(&w->wake, nullptr);
+    for (link &lane : w->queued) link_init(&lane);
+}
+
+int workers_open(workers **out, const struct sys *calls, uint32_t threads, const uint32_t limits[WORKER_LANES]) {
+    if (threads == 0 || threads > WORKERS_MOST) return MIO_EINVAL;
+    void *page = calls->map_wipe_on_fork(4096);
+    auto *w = static_cast<workers *>(page != nullptr ? calls->alloc(sizeof(workers)) : nullptr);
+    if (w == nullptr) {
+        if (page != nullptr) calls->unmap(page, 4096);
+        return MIO_ENOMEM;
+    }
+    memset(static_cast<void *>(w), 0, sizeof *w);
+    *static_cast<uint32_t *>(page) = 1;
+    w->fork_page = static_cast<const uint32_t *>(page);
+    w->calls = calls;
+    w->threads_most = w->able = threads;
+    w->references = 1;
+    for (unsigned lane = 0; lane < WORKER_LANES; lane++) {
+        const uint32_t usual = lane == LANE_RESOLVE ? (threads + 1) / 2 : threads;
+        w->limit[lane] = limits == nullptr || limits[lane] == 0 ? usual : limits[lane];
+    }
+    workers_begin(w);
+    *out = w;
+    return 0;
+}
+
+int workers_check(workers *w) {
+    if (!in_child(w)) return 0;
+    if (w->threads != 0) return MIO_EPERM;
+    workers_begin(w); // another thread may have held the lock when it was copied
+    *const_cast<uint32_t *>(w->fork_page) = 1;
+    return 0;
+}
+
+// Idle threads end at once and are joined; those at a job that was left behind are not waited for.
+static void workers_close(workers *w) {
+    worker *join = nullptr;
+    pthread_mutex_lock(&w->lock);
+    for (uint32_t n : w->waiting) mio_assert(n == 0);
+    w->stopping = true;
+    while (worker *one = w->all) {
+        w->all = one->next;
+        if (one->busy) {
+            one->detached = true;
+            w->detached++;
+            pthread_detach(one->thread);
+        } else {
+            one->next = join;
+            join = one;
+        }
+    }
+    pthread_cond_broadcast(&w->wake);
+    pthread_mutex_unlock(&w->lock);
+    while (join != nullptr) {
+        worker *next = join->next;
+        pthread_join(join->thread, nullptr);
+        w->calls->release(join, sizeof(worker));
+        join = next;
+    }
+    pthread_mutex_lock(&w->lock);
+    w->closed = true;
+    const bool last = w->detached == 0;
+    pthread_mutex_unlock(&w->lock);
+    if (last) workers_free(w);
+}
+
+// --- the process's own ----------------------------------------------------------------------------------------------
+
+static pthread_mutex_t process_lock = PTHREAD_MUTEX_INITIALIZER; // of the_workers and of all references
+static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
+static workers *the_workers;
+static workers *the_parents; // in a fork's child: what it must not touch
+
+static void fork_prepares() { pthread_mutex_lock(&process_lock); }
+static void fork_is_over() { pthread_mutex_unlock(&process_lock); }
+static void fork_made_a_child() {
+    if (the_workers != nullptr) the_parents = the_workers;
+    the_workers = nullptr;
+    pthread_mutex_unlock(&process_lock);
+}
+static void fork_watch() { (void)pthread_atfork(fork_prepares, fork_is_over, fork_made_a_child); }
+
+// What is no number from 1 to WORKERS_MOST is no wish.
+static uint32_t threads_wished(const struct sys *calls) {
+    const char *text = calls->environment("MIO_POOL_THREADS");
+    if (text == nullptr || *text < '0' || *text > '9') return WORKERS_DEFAULT;
+    char *end;
+    const unsigned long n = strtoul(text, &end, 10);
+    return *end != '\0' || n == 0 || n > WORKERS_MOST ? WORKERS_DEFAULT : static_cast<uint32_t>(n);
+}
+
+int workers_acquire_default(workers **out, const struct sys *calls) {
+    pthread_once(&fork_once, fork_watch);
+    int error = 0;
+    pthread_mutex_lock(&process_lock);
+    if (the_workers != nullptr) the_workers->references++;
+    else error = workers_open(&the_workers, calls, threads_wished(calls), nullptr);
+    if (error == 0) *out = the_workers;
+    pthread_mutex_unlock(&process_lock);
+    return error;
+}
+
+void workers_retain(workers *w) {
+    pthread_mutex_lock(&process_lock);
+    w->references++;
+    pthread_mutex_unlock(&process_lock);
+}
+
+// In a fork's child they are memory and nothing else: threads that are not there cannot be joined.
+static void workers_forget(workers *w) {
+    while (worker *one = w->all) {
+        w->all = one->next;
+        w->calls->release(one, sizeof(worker));
+    }
+    w->calls->unmap(const_cast<uint32_t *>(w->fork_page), 4096);
+    w->calls->release(w, sizeof(workers));
+}
+
+void workers_release(workers *w) {
+    pthread_mutex_lock(&process_lock);
+    const bool last = --w->references == 0;
+    if (last && w == the_workers) the_workers = nullptr;
+    if (last && w == the_parents) the_parents = nullptr;
+    pthread_mutex_unlock(&process_lock);
+    if (!last) return;
+    if (in_child(w)) workers_forget(w);
+    else workers_close(w);
+}
+
+}
