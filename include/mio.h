@@ -22,5 +22,6 @@
 #include <mio/tcp.h>
 #include <mio/timer.h>
 #include <mio/wakeup.h>
+#include <mio/work.h>
 
 #endif

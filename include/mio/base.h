@@ -53,6 +53,7 @@ typedef struct mio_listener mio_listener_t;
 typedef struct mio_timer mio_timer_t;
 typedef struct mio_hook mio_hook_t;
 typedef struct mio_wakeup mio_wakeup_t;
+typedef struct mio_workers mio_workers_t;
 
 /* Public enums hold any int in C++ as they do in C: a wrong value is an error code, not undefined behaviour. */
 #ifdef __cplusplus

@@ -52,6 +52,7 @@ typedef struct mio_loop_options {
     uint32_t uring_without;    /* MIO_URING_...: what the ring is to do without */
     uint32_t uring_sqpoll_ms;  /* > 0: a kernel thread submits, asleep after so long without work: see docs/backend.md */
     int64_t spin_ns;           /* looks so long before it sleeps; default 0, at most MIO_SECOND */
+    mio_workers_t *workers;    /* NULL: those of the process, mio/work.h */
 } mio_loop_options_t;
 MIO_DEFINE_INIT_(mio_loop_options_t);
 #define MIO_LOOP_OPTIONS_INIT MIO_OPTIONS_INIT_(mio_loop_options_t)
@@ -83,6 +84,8 @@ typedef struct mio_metrics {
     uint64_t buffer_held_bytes;   /* receive blocks with live slices now */
     uint64_t buffer_pauses;       /* times reading paused for want of buffers */
     uint64_t backend_calls;       /* system calls made by the backend: waits, registrations, reads, writes */
+    uint64_t jobs;                /* handed to workers so far */
+    uint64_t jobs_now;            /* of these, at workers now or waiting for one */
 } mio_loop_metrics_t;
 MIO_DEFINE_INIT_(mio_loop_metrics_t);
 #define MIO_LOOP_METRICS_INIT MIO_OPTIONS_INIT_(mio_loop_metrics_t)
@@ -92,13 +95,14 @@ typedef void (*mio_dump_cb)(const char *line, void *arg);
 MIO_BEGIN
 
 /* options may be NULL. MIO_EINVAL, MIO_E2BIG, MIO_ENOMEM, MIO_EMFILE, MIO_ENFILE; MIO_ENOTSUP: the backend asked for
- * (by options or by MIO_BACKEND, secure_getenv(3)) is unknown or does not work here; never silently another one. */
+ * (by options or by MIO_BACKEND, secure_getenv(3)) is unknown or does not work here; never silently another one.
+ * MIO_EPERM: options.workers are a parent's, and this is a fork's child. */
 MIO_API MIO_CHECK_RESULT int mio_loop_create(mio_loop_t **out, const mio_loop_options_t *options);
 
 /* Turns until nothing is alive (0), mio_loop_stop was called (MIO_STOPPED) or the backend failed (< 0). Alive is: an
- * active referenced handle, a request of one, a closing handle, an accepted post, or a hold. MIO_EBUSY: from a
- * callback. MIO_EPERM: in a fork's child; on a loop of a simulated world, from a second thread. A loop of a simulated
- * world is better driven by mio_sim_run. */
+ * active referenced handle, a request of one, a request of no handle, a closing handle, an accepted post, or a hold.
+ * MIO_EBUSY: from a callback. MIO_EPERM: in a fork's child; on a loop of a simulated world, from a second thread. A loop
+ * of a simulated world is better driven by mio_sim_run. */
 MIO_API int mio_loop_run(mio_loop_t *loop);
 
 /* One turn that waits at most timeout_ns (0: not at all, MIO_FOREVER). MIO_ALIVE, 0, MIO_STOPPED, or as run. */
@@ -108,7 +112,8 @@ MIO_API int mio_loop_run_once(mio_loop_t *loop, int64_t timeout_ns);
 MIO_API void mio_loop_stop(mio_loop_t *loop);
 
 /* Cancels everything, calls back everything, frees the loop. Starts inside it are MIO_ESHUTDOWN. What the kernel still
- * holds after drain_ns is leaked on purpose, never freed under it. 0: clean; > 0: the number left. Posts that have not
+ * holds after drain_ns is leaked on purpose, never freed under it; what a worker still runs then is told of by
+ * MIO_ESHUTDOWN. 0: clean; > 0: the number left. Posts that have not
  * run are called with MIO_ECANCELED. Legal on the thread that last ran the loop, or elsewhere once that thread has
  * ended (else MIO_EPERM). MIO_EBUSY: from a callback. NULL: 0. */
 MIO_API int mio_loop_destroy(mio_loop_t *loop, int64_t drain_ns);

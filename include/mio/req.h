@@ -15,7 +15,8 @@
 MIO_BEGIN
 
 /* Asks for an early end; the callback still comes, with MIO_ECANCELED or, when it was faster, its own result.
- * 0: asked. MIO_EALREADY: its completion is queued. MIO_ENOENT: no such request. */
+ * 0: asked. MIO_EALREADY: its completion is queued, or a worker is at it and cannot be stopped (mio/work.h: then its own
+ * result comes). MIO_ENOENT: no such request. */
 MIO_API int mio_req_cancel(mio_loop_t *loop, mio_req_t id);
 
 /* Ends the request with MIO_ETIMEDOUT at at_ns (MIO_NEVER clears; the past means the next turn) or after_ns from now.
@@ -27,7 +28,7 @@ MIO_API int mio_req_timeout(mio_loop_t *loop, mio_req_t id, int64_t after_ns);
 /* No callback will come any more, not even one already queued; buffers go home by themselves, and what the request
  * would have delivered is disposed of. The bytes of an abandoned write that already left stay sent; if some left and
  * some did not, the write side is broken as by a cancel. When the kernel holds the request's borrowed memory, the
- * call waits for it (sockets: briefly). MIO_ENOENT. */
+ * call waits for it (sockets: briefly). MIO_ENOENT. MIO_EBUSY: work that a worker has begun; its callback will come. */
 MIO_API int mio_req_abandon(mio_loop_t *loop, mio_req_t id);
 
 MIO_END

@@ -59,6 +59,16 @@ void job_free(job *work) {
     work->calls->release(work, job_size(work->size_class));
 }
 
+int jobs_open(loop *l) {
+    auto *own = reinterpret_cast<workers *>(l->options.workers);
+    if (own == nullptr) return 0;
+    const int error = workers_check(own);
+    if (error < 0) return error;
+    workers_retain(own);
+    l->with_workers = own;
+    return 0;
+}
+
 void jobs_close(loop *l, bool in_child) {
     // In a fork's child the rest is as it was when a worker was at it: memory, and nothing else can be said of it.
     for (uint32_t i = 0; in_child && i < slab_slots(&l->slabs[SLAB_LOOSE]); i++) {
@@ -127,6 +137,12 @@ static int workers_of(loop *l) {
     return workers_check(l->with_workers);
 }
 
+static void job_returned(loop *l, loose_request *req) {
+    mio_assert(req->away && l->counters.jobs_now != 0);
+    req->away = false;
+    l->counters.jobs_now--;
+}
+
 static void job_delay(loop *l, job *work, job_state until) {
     work->state = until;
     timer_arm_at(l, &work->due, l->with->now(l) + l->with->job_delay_ns(l));
@@ -136,6 +152,8 @@ void job_submit(loop *l, loose_request *req) {
     job *work = req->work;
     mio_assert(req->state == request_state::started && work != nullptr && work->state == job_state::made);
     req->away = true;
+    l->counters.jobs++;
+    l->counters.jobs_now++;
     if (l->with->job_delay_ns != nullptr) {
         job_delay(l, work, job_state::queued);
         return;
@@ -143,7 +161,8 @@ void job_submit(loop *l, loose_request *req) {
     int error = workers_of(l);
     if (error == 0) error = workers_submit(l->with_workers, work);
     if (error == 0) return;
-    req->away = false;
+    job_returned(l, req);
+    l->counters.jobs--;
     request_settle(l, req, error);
 }
 
@@ -151,7 +170,7 @@ void job_submit(loop *l, loose_request *req) {
 
 static void job_home(loop *l, job *work) {
     mio_assert(work->state == job_state::home && work->req->work == work && work->req->away);
-    work->req->away = false;
+    job_returned(l, work->req);
     request_settle(l, work->req, 0); // with the job's own result, which may be longer
 }
 
@@ -219,7 +238,7 @@ static job_state job_recall(loop *l, loose_request *req) {
         if (met == job_state::running) job_free(work); // nobody is at it
     }
     if (met == job_state::running && leave) req->work = nullptr;
-    if (met == job_state::queued || (met == job_state::running && leave)) req->away = false;
+    if (met == job_state::queued || (met == job_state::running && leave)) job_returned(l, req);
     return met;
 }
 

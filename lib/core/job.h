@@ -121,6 +121,7 @@ int loose_abandon(loop *l, loose_request *req); // 0 or MIO_EBUSY
 void loose_cancel_all(loop *l);
 int loose_give_up(loop *l);
 inline uint32_t loose_count(const loop *l) { return slab_live(&l->slabs[SLAB_LOOSE]); }
+int jobs_open(loop *l);                  // MIO_EPERM: the workers are a parent's
 void jobs_close(loop *l, bool in_child); // caches, and the loop's share of the workers
 
 // A job is over for everybody: disposes of what it owns and frees it. Any thread that has it alone.

@@ -132,7 +132,9 @@ static int loop_fill(loop *l, const struct sys *calls) {
     l->calls = calls;
     loop_prepare_lists(l);
     slabs_open(l);
-    int error = backend_choose(l, l->options.backend, reinterpret_cast<struct mio_sim *>(l->options.sim));
+    int error = jobs_open(l);
+    if (error < 0) return error;
+    error = backend_choose(l, l->options.backend, reinterpret_cast<struct mio_sim *>(l->options.sim));
     if (error < 0) return error;
     l->mem.calls = l->calls;
 

@@ -22,7 +22,7 @@ struct worker {
     worker *next;
     workers *of;
     pthread_t thread;
-    bool busy;     // at a job
+    bool busy;     // at a job: may take for ever
     bool detached;
 };
 
@@ -30,26 +30,37 @@ static bool in_child(const workers *w) { return *w->fork_page == 0; }
 
 // --- who may run ----------------------------------------------------------------------------------------------------
 
-static bool lane_may_run(const workers *w, unsigned lane) {
-    if (w->waiting[lane] == 0 || w->busy >= w->able || w->running[lane] >= w->limit[lane]) return false;
-    if (w->running[lane] == 0) return true;
+static bool lane_may_run(const worker_counts *n, unsigned lane) {
+    if (n->waiting[lane] == 0 || n->busy >= n->able || n->running[lane] >= n->limit[lane]) return false;
+    if (n->running[lane] == 0) return true;
     uint32_t reserved = 0;
     for (unsigned other = 0; other < WORKER_LANES; other++)
-        if (other != lane && w->running[other] == 0) reserved++;
-    if (reserved > w->able - 1) reserved = w->able - 1;
-    return w->able - w->busy > reserved;
+        if (other != lane && n->running[other] == 0) reserved++;
+    if (reserved > n->able - 1) reserved = n->able - 1;
+    return n->able - n->busy > reserved;
 }
 
-static bool any_may_run(const workers *w) {
-    for (unsigned lane = 0; lane < WORKER_LANES; lane++)
-        if (lane_may_run(w, lane)) return true;
+static void lane_runs(worker_counts *n, unsigned lane) {
+    mio_assert(n->waiting[lane] != 0);
+    n->waiting[lane]--;
+    n->running[lane]++;
+    n->busy++;
+}
+
+// More jobs may run now than so many threads could take.
+static bool more_may_run(const workers *w, uint32_t than) {
+    worker_counts n = w->counts;
+    for (unsigned lane = 0; lane < WORKER_LANES;) {
+        if (!lane_may_run(&n, lane)) {
+            lane++;
+        } else if (than-- == 0) {
+            return true;
+        } else {
+            lane_runs(&n, lane);
+            lane = 0;
+        }
+    }
     return false;
-}
-
-static void job_unqueue(workers *w, job *work) {
-    mio_assert(work->state == job_state::queued && w->waiting[work->kind->lane] != 0);
-    link_remove(&work->at);
-    w->waiting[work->kind->lane]--;
 }
 
 static job *job_of_link(link *at) {
@@ -60,12 +71,12 @@ static job *job_of_link(link *at) {
 static job *workers_pick(workers *w) {
     for (unsigned i = 0; i < WORKER_LANES; i++) {
         const unsigned lane = (w->next_lane + i) % WORKER_LANES;
-        if (!lane_may_run(w, lane)) continue;
+        if (!lane_may_run(&w->counts, lane)) continue;
         job *work = job_of_link(w->queued[lane].next);
-        job_unqueue(w, work);
+        mio_assert(work->state == job_state::queued && work->kind->lane == lane);
+        link_remove(&work->at);
         work->state = job_state::running;
-        w->running[lane]++;
-        w->busy++;
+        lane_runs(&w->counts, lane);
         w->next_lane = (lane + 1) % WORKER_LANES;
         return work;
     }
@@ -87,19 +98,23 @@ static int worker_start(workers *w) {
     }
     w->all = me;
     w->threads++;
+    w->idle++;
+    w->woken++;
     return 0;
 }
 
-// Something may run: somebody looks, one who waits or a new thread. An error only if there is none at all.
+// If more may run than threads are on their way, one more looks: one that waits, or a new one. An error only if there is
+// no thread at all.
 static int workers_more(workers *w) {
+    if (!more_may_run(w, w->woken)) return 0;
     if (w->idle > w->woken) {
         w->woken++;
         pthread_cond_signal(&w->wake);
         return 0;
     }
-    if (w->threads >= w->able) return 0;
+    if (w->threads >= w->threads_most) return 0;
     const int error = worker_start(w);
-    w->able = error < 0 ? w->threads : w->threads_most;
+    w->counts.able = error < 0 ? w->threads : w->threads_most;
     return w->threads != 0 ? 0 : error;
 }
 
@@ -119,14 +134,15 @@ static void worker_do(workers *w, worker *me, job *work) {
     remote *home = work->home;
     home->references.fetch_add(1, std::memory_order_relaxed); // its loop may be gone before this is over
     me->busy = true;
-    if (any_may_run(w)) (void)workers_more(w); // a refusal is no harm: this thread looks again
+    (void)workers_more(w); // a refusal is no harm: this thread looks again
     pthread_mutex_unlock(&w->lock);
     work->kind->run(work);
     pthread_mutex_lock(&w->lock);
     const bool left_behind = work->left_behind;
     work->state = job_state::home;
-    w->running[lane]--;
-    w->busy--;
+    me->busy = left_behind; // what goes home is soon there: its loop, which may end then, waits for this thread
+    w->counts.running[lane]--;
+    w->counts.busy--;
     pthread_mutex_unlock(&w->lock);
     job_is_done(work, left_behind, home);
     pthread_mutex_lock(&w->lock);
@@ -146,15 +162,12 @@ static void *worker_main(void *arg) {
     workers *w = me->of;
     pthread_mutex_lock(&w->lock);
     for (;;) {
-        if (job *work = workers_pick(w)) {
-            worker_do(w, me, work);
-            continue;
-        }
+        w->idle--;
+        if (w->woken != 0) w->woken--;
+        while (job *work = workers_pick(w)) worker_do(w, me, work);
         if (w->stopping) break;
         w->idle++;
         pthread_cond_wait(&w->wake, &w->lock);
-        w->idle--;
-        if (w->woken != 0) w->woken--;
     }
     const bool detached = me->detached;
     const bool last = detached && --w->detached == 0 && w->closed;
@@ -166,20 +179,23 @@ static void *worker_main(void *arg) {
 
 // --- jobs in and out ------------------------------------------------------------------------------------------------
 
+static void job_withdraw(workers *w, job *work) {
+    mio_assert(work->state == job_state::queued && w->counts.waiting[work->kind->lane] != 0);
+    link_remove(&work->at);
+    w->counts.waiting[work->kind->lane]--;
+    work->state = job_state::made;
+}
+
 int workers_submit(workers *w, job *work) {
     mio_assert(work->state == job_state::made && !w->stopping);
     const unsigned lane = work->kind->lane;
-    int error = 0;
     pthread_mutex_lock(&w->lock);
     work->state = job_state::queued;
     link_before(&w->queued[lane], &work->at);
-    w->waiting[lane]++;
-    if (w->able < w->threads_most && w->idle <= w->woken) w->able = w->threads + 1; // perhaps there is room again
-    if (lane_may_run(w, lane)) error = workers_more(w);
-    if (error < 0) {
-        job_unqueue(w, work);
-        work->state = job_state::made;
-    }
+    w->counts.waiting[lane]++;
+    if (w->counts.able < w->threads_most && w->idle <= w->woken) w->counts.able = w->threads + 1; // perhaps there is room again
+    const int error = workers_more(w);
+    if (error < 0) job_withdraw(w, work);
     pthread_mutex_unlock(&w->lock);
     return error;
 }
@@ -188,8 +204,7 @@ job_state workers_recall(workers *w, job *work, bool leave) {
     pthread_mutex_lock(&w->lock);
     const job_state state = work->state;
     if (state == job_state::queued) {
-        job_unqueue(w, work);
-        work->state = job_state::made;
+        job_withdraw(w, work);
     } else if (state == job_state::running && leave) {
         work->left_behind = true;
     }
@@ -204,6 +219,22 @@ job_state workers_look(workers *w, const job *work) {
     return state;
 }
 
+// --- forks ----------------------------------------------------------------------------------------------------------
+
+static pthread_mutex_t process_lock = PTHREAD_MUTEX_INITIALIZER; // of the_workers and of all references
+static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
+static workers *the_workers;
+static workers *the_parents; // in a fork's child: what it must not touch
+
+static void fork_prepares() { pthread_mutex_lock(&process_lock); }
+static void fork_is_over() { pthread_mutex_unlock(&process_lock); }
+static void fork_made_a_child() {
+    if (the_workers != nullptr) the_parents = the_workers;
+    the_workers = nullptr;
+    pthread_mutex_unlock(&process_lock);
+}
+static void fork_watch() { (void)pthread_atfork(fork_prepares, fork_is_over, fork_made_a_child); }
+
 // --- life -----------------------------------------------------------------------------------------------------------
 
 static void workers_begin(workers *w) {
@@ -214,6 +245,7 @@ static void workers_begin(workers *w) {
 
 int workers_open(workers **out, const struct sys *calls, uint32_t threads, const uint32_t limits[WORKER_LANES]) {
     if (threads == 0 || threads > WORKERS_MOST) return MIO_EINVAL;
+    pthread_once(&fork_once, fork_watch);
     void *page = calls->map_wipe_on_fork(4096);
     auto *w = static_cast<workers *>(page != nullptr ? calls->alloc(sizeof(workers)) : nullptr);
     if (w == nullptr) {
@@ -224,11 +256,11 @@ int workers_open(workers **out, const struct sys *calls, uint32_t threads, const
     *static_cast<uint32_t *>(page) = 1;
     w->fork_page = static_cast<const uint32_t *>(page);
     w->calls = calls;
-    w->threads_most = w->able = threads;
+    w->threads_most = w->counts.able = threads;
     w->references = 1;
     for (unsigned lane = 0; lane < WORKER_LANES; lane++) {
         const uint32_t usual = lane == LANE_RESOLVE ? (threads + 1) / 2 : threads;
-        w->limit[lane] = limits == nullptr || limits[lane] == 0 ? usual : limits[lane];
+        w->counts.limit[lane] = limits == nullptr || limits[lane] == 0 ? usual : limits[lane];
     }
     workers_begin(w);
     *out = w;
@@ -247,7 +279,7 @@ int workers_check(workers *w) {
 static void workers_close(workers *w) {
     worker *join = nullptr;
     pthread_mutex_lock(&w->lock);
-    for (uint32_t n : w->waiting) mio_assert(n == 0);
+    for (uint32_t n : w->counts.waiting) mio_assert(n == 0);
     w->stopping = true;
     while (worker *one = w->all) {
         w->all = one->next;
@@ -277,20 +309,6 @@ static void workers_close(workers *w) {
 
 // --- the process's own ----------------------------------------------------------------------------------------------
 
-static pthread_mutex_t process_lock = PTHREAD_MUTEX_INITIALIZER; // of the_workers and of all references
-static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
-static workers *the_workers;
-static workers *the_parents; // in a fork's child: what it must not touch
-
-static void fork_prepares() { pthread_mutex_lock(&process_lock); }
-static void fork_is_over() { pthread_mutex_unlock(&process_lock); }
-static void fork_made_a_child() {
-    if (the_workers != nullptr) the_parents = the_workers;
-    the_workers = nullptr;
-    pthread_mutex_unlock(&process_lock);
-}
-static void fork_watch() { (void)pthread_atfork(fork_prepares, fork_is_over, fork_made_a_child); }
-
 // What is no number from 1 to WORKERS_MOST is no wish.
 static uint32_t threads_wished(const struct sys *calls) {
     const char *text = calls->environment("MIO_POOL_THREADS");
@@ -301,7 +319,6 @@ static uint32_t threads_wished(const struct sys *calls) {
 }
 
 int workers_acquire_default(workers **out, const struct sys *calls) {
-    pthread_once(&fork_once, fork_watch);
     int error = 0;
     pthread_mutex_lock(&process_lock);
     if (the_workers != nullptr) the_workers->references++;

@@ -23,19 +23,24 @@ struct worker;
 constexpr uint32_t WORKERS_DEFAULT = 8;
 constexpr uint32_t WORKERS_MOST = 1024;
 
+// Who may run is decided from these alone.
+struct worker_counts {
+    uint32_t waiting[WORKER_LANES]; // jobs
+    uint32_t running[WORKER_LANES];
+    uint32_t limit[WORKER_LANES];
+    uint32_t busy; // threads at a job: the sum of running
+    uint32_t able; // threads that there can be, as far as known: threads_most, or fewer after a refusal
+};
+
 struct workers {
     pthread_mutex_t lock; // of all that follows
     pthread_cond_t wake;
     link queued[WORKER_LANES];
-    uint32_t waiting[WORKER_LANES]; // jobs in queued
-    uint32_t running[WORKER_LANES];
-    uint32_t limit[WORKER_LANES];
+    worker_counts counts;
     uint32_t next_lane;   // whose turn it is
-    uint32_t busy;        // threads at a job: the sum of running
     uint32_t threads;     // that there are
     uint32_t threads_most;
-    uint32_t able;        // threads that there can be, as far as known: threads_most, or fewer after a refusal
-    uint32_t idle, woken; // threads that wait; of these, told to look
+    uint32_t idle, woken; // threads that wait or begin; of these, on their way to look
     uint32_t detached;    // that nobody joins any more
     bool stopping, closed;
     worker *all;
