@@ -15,6 +15,7 @@
 #include <mio/hook.h>
 #include <mio/listener.h>
 #include <mio/loop.h>
+#include <mio/poll.h>
 #include <mio/remote.h>
 #include <mio/req.h>
 #include <mio/sim.h>

@@ -17,7 +17,8 @@ enum mio_kind MIO_ENUM_ {
     MIO_KIND_LISTENER = 2,
     MIO_KIND_TIMER = 3,
     MIO_KIND_HOOK = 4,
-    MIO_KIND_WAKEUP = 5
+    MIO_KIND_WAKEUP = 5,
+    MIO_KIND_POLL = 6
 };
 
 /* Any noun as a handle; in C++ it is one already. */
@@ -31,7 +32,8 @@ enum mio_kind MIO_ENUM_ {
         mio_listener_t *: (mio_handle_t *)(x),     \
         mio_timer_t *: (mio_handle_t *)(x),        \
         mio_hook_t *: (mio_handle_t *)(x),         \
-        mio_wakeup_t *: (mio_handle_t *)(x))
+        mio_wakeup_t *: (mio_handle_t *)(x),       \
+        mio_poll_t *: (mio_handle_t *)(x))
 #endif
 
 MIO_BEGIN
@@ -75,6 +77,7 @@ MIO_API mio_listener_t *mio_listener_from(mio_handle_t *handle);
 MIO_API mio_timer_t *mio_timer_from(mio_handle_t *handle);
 MIO_API mio_hook_t *mio_hook_from(mio_handle_t *handle);
 MIO_API mio_wakeup_t *mio_wakeup_from(mio_handle_t *handle);
+MIO_API mio_poll_t *mio_poll_from(mio_handle_t *handle);
 
 MIO_END
 

@@ -6,7 +6,8 @@
 //   2. An entry lives as long as the open file, not as the number: a dup keeps it alive, and removing by number after
 //      the close is EBADF. So it is removed before the close, and tokens carry a generation.
 //   3. HUP and ERR are always reported. PRI wakes with the same edge as IN, so the two go together; RDHUP does not.
-//   4. A socket that was never connected is HUP: it is added after connect(2) was called.
+//   4. Told once (EPOLLONESHOT) it stays on the list, silent, until it is modified; modifying tells what is ready already.
+//   5. A socket that was never connected is HUP: it is added after connect(2) was called.
 
 #include "backend/epoll.h"
 
@@ -15,6 +16,7 @@
 
 #include <mio/error.h>
 
+#include <errno.h>
 #include <sys/epoll.h>
 
 namespace mio {
@@ -41,19 +43,38 @@ static void epoll_close(loop *l) {
     mio_assert(error != -EBADF); // somebody closed what was ours
 }
 
+static int epoll_ctl_counted(loop *l, int what, int fd, struct epoll_event *event) {
+    l->counters.backend_calls++;
+    return l->calls->epoll_ctl(epoll_of(l)->fd, what, fd, event);
+}
+
+static uint32_t epoll_of_polled(uint32_t interest) {
+    uint32_t events = 0;
+    if ((interest & READY_IN) != 0) events |= EPOLLIN;
+    if ((interest & READY_OUT) != 0) events |= EPOLLOUT;
+    if ((interest & READY_PRI) != 0) events |= EPOLLPRI;
+    if ((interest & READY_RDHUP) != 0) events |= EPOLLRDHUP;
+    return events;
+}
+
 static int epoll_change(loop *l, int what, int fd, uint64_t token, uint32_t interest) {
     struct epoll_event event = {};
+    event.data.u64 = token;
+    if ((interest & READY_ONCE) != 0) {
+        event.events = static_cast<uint32_t>(EPOLLONESHOT) | epoll_of_polled(interest);
+        return epoll_ctl_counted(l, what, fd, &event);
+    }
     event.events = EPOLLRDHUP;
     if ((interest & READY_LEVEL) == 0) event.events |= static_cast<uint32_t>(EPOLLET);
     if ((interest & READY_IN) != 0) event.events |= EPOLLIN | EPOLLPRI;
     if ((interest & READY_OUT) != 0) event.events |= EPOLLOUT;
-    event.data.u64 = token;
-    l->counters.backend_calls++;
-    return l->calls->epoll_ctl(epoll_of(l)->fd, what, fd, &event);
+    return epoll_ctl_counted(l, what, fd, &event);
 }
 
 static int epoll_add(loop *l, int fd, uint64_t token, uint32_t interest) {
-    return epoll_change(l, EPOLL_CTL_ADD, fd, token, interest);
+    const int error = epoll_change(l, EPOLL_CTL_ADD, fd, token, interest);
+    // There is the same number of the same file: it was closed unannounced, and came back from a dup.
+    return error == -EEXIST && (interest & READY_ONCE) != 0 ? epoll_change(l, EPOLL_CTL_MOD, fd, token, interest) : error;
 }
 
 static int epoll_modify(loop *l, int fd, uint64_t token, uint32_t interest) {

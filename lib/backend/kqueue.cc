@@ -12,7 +12,10 @@
 //      EV_RECEIPT makes each change answer (EV_ERROR, with data 0 for success) and takes none.
 //   6. Adding what is there changes its udata, and FreeBSD's trigger of EVFILT_USER does, too. So the wake has udata 0.
 //   7. A child of fork does not have it: who takes a loop over in a child makes a new one.
-//   8. EVFILT_USER came with FreeBSD 8.1, macOS 10.6, NetBSD 10; configure asks for it.
+//   8. What is polled for somebody else is added to be told once (EV_ONESHOT), by level, and added again. A filter that is
+//      told goes; EV_ADD of one that is still there keeps its flags. Urgent data wakes nobody (EVFILT_EXCEPT is not
+//      everywhere): it is told beside something else.
+//   9. EVFILT_USER came with FreeBSD 8.1, macOS 10.6, NetBSD 10; configure asks for it.
 //
 // udata is the generation of an entry's token; the number is the knote's own. The kqueue is the remote's wake descriptor,
 // so that a late wake finds it open, and the entry of that number, nobody's, stands for EVFILT_USER.
@@ -25,6 +28,7 @@
 
 #include <mio/error.h>
 
+#include <limits.h>
 #include <string.h>
 #include <sys/types.h>
 
@@ -72,8 +76,15 @@ static int changes_make(loop *l, const struct kevent *changes, int n) {
 
 static int kqueue_watch(loop *l, int fd, uint64_t token, uint32_t interest) {
     struct kevent changes[2];
-    change_set(&changes[0], fd, EVFILT_READ, (interest & READY_IN) != 0 ? EV_ADD : EV_DELETE, token);
-    change_set(&changes[1], fd, EVFILT_WRITE, (interest & READY_OUT) != 0 ? EV_ADD | EV_CLEAR : EV_DELETE, token);
+    const bool once = (interest & READY_ONCE) != 0;
+    const bool in = (interest & (READY_IN | READY_RDHUP | READY_PRI)) != 0;
+    change_set(&changes[0], fd, EVFILT_READ, in ? EV_ADD | (once ? EV_ONESHOT : 0u) : EV_DELETE, token);
+    if (once && in && (interest & READY_IN) == 0) { // bytes are no news, the end is
+        changes[0].fflags = NOTE_LOWAT;
+        changes[0].data = INT_MAX;
+    }
+    const unsigned out = once ? EV_ADD | EV_ONESHOT : EV_ADD | EV_CLEAR;
+    change_set(&changes[1], fd, EVFILT_WRITE, (interest & READY_OUT) != 0 ? out : EV_DELETE, token);
     return changes_make(l, changes, 2);
 }
 
@@ -86,7 +97,7 @@ static int kqueue_add(loop *l, int fd, uint64_t token, uint32_t interest) {
         change_set(&change, fd, EVFILT_USER, EV_ADD | EV_CLEAR, token);
         return changes_make(l, &change, 1);
     }
-    if ((interest & READY_OUT) != 0) {
+    if ((interest & (READY_OUT | READY_ONCE)) != 0) {
         const int error = kqueue_watch(l, fd, token, interest);
         if (error < 0) (void)kqueue_remove(l, fd); // one of the two may be there
         return error;

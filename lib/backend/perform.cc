@@ -122,6 +122,18 @@ bool perform_send_many(loop *l, channel *c) {
     return true;
 }
 
+int perform_poll(loop *l, const channel *c) {
+    const uint32_t asked = c->bits & CHANNEL_POLL_EVENTS;
+    int seen;
+    do {
+        l->counters.backend_calls++;
+        seen = l->calls->poll_one(c->fd, poll_to_system(asked), 0);
+    } while (__builtin_expect(seen == -EINTR, 0));
+    if (seen < 0) return seen;
+    if ((seen & POLLNVAL) != 0) return MIO_EBADF;
+    return static_cast<int>(poll_from_system(seen) & (asked | CHANNEL_POLL_ALWAYS));
+}
+
 bool perform(loop *l, request *carrier, bool doubtful, size_t *received) {
     mio_assert_slow(carrier->state == request_state::started && done_room(l) > 0);
     channel *c = channel_of(carrier);
@@ -131,6 +143,7 @@ bool perform(loop *l, request *carrier, bool doubtful, size_t *received) {
     case op_code::send_zerocopy: return perform_send(l, c);
     case op_code::accept: return perform_accept(l, c);
     case op_code::connect: return perform_connected(l, c);
+    case op_code::poll: // nothing to be tried: its backend looks (perform_poll)
     case op_code::none:
     case op_code::write:
     case op_code::shutdown:

@@ -10,6 +10,7 @@
 // There is room for one record whenever one of these is called.
 #pragma once
 
+#include "base/poll.h"
 #include "base/socket.h"
 #include "core/lane.h"
 #include "core/loop.h"
@@ -30,6 +31,15 @@ bool perform(loop *l, request *carrier, bool doubtful, size_t *received);
 // The first half of a connect. true: it has ended, the carrier is DONE. false: perform finds out when the descriptor
 // is writable. Needs no room for a record.
 bool perform_connect(loop *l, channel *c);
+
+// What a polled descriptor is ready for now, of what is asked for and what is always told; 0: nothing. An error:
+// MIO_EBADF, it is no descriptor.
+int perform_poll(loop *l, const channel *c);
+
+// Of descriptors that a kernel refuses to watch, because they never keep anybody waiting (files): what poll(2) says.
+inline uint32_t polled_always_ready(const channel *c) { return c->bits & (MIO_POLL_IN | MIO_POLL_OUT); }
+
+inline bool channel_is_polled(const channel *c) { return c->in.op == op_code::poll; }
 
 // --- the two that are on every message's way, their usual halves inline ---------------------------------------------
 

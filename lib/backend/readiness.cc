@@ -34,11 +34,8 @@ constexpr size_t RECEIVE_BUDGET = 16 << 10; // measured: 64 KiB made a 16 KiB ec
 constexpr uint32_t QUIET_MAX = 16;
 static_assert(QUIET_MAX * ENTRY_QUIET <= ENTRY_QUIET_MASK, "the count fits");
 
-static uint64_t entry_token(const entry *e, int fd) {
-    return static_cast<uint64_t>(e->tag / ENTRY_GENERATION) << 32 | static_cast<uint32_t>(fd);
-}
-
 static uint32_t entry_interest(const readiness *r, const entry *e, const channel *owner) {
+    if (owner != nullptr && channel_is_polled(owner)) return polled_interest(owner);
     uint32_t in = (e->tag & ENTRY_IN_MASKED) != 0 ? 0 : READY_IN;
     if (r->with->apart && in != 0) in |= READY_LEVEL;
     if ((e->tag & ENTRY_OUT_MASKED) == 0) return in | READY_OUT;
@@ -47,23 +44,31 @@ static uint32_t entry_interest(const readiness *r, const entry *e, const channel
 
 // --- the table ------------------------------------------------------------------------------------------------------
 
-static entry *entry_find(readiness *r, const channel *c) {
+entry *readiness_find(readiness *r, const channel *c) {
     const uint32_t fd = static_cast<uint32_t>(c->fd);
     if (!fd_table_has(&r->entries, fd)) return nullptr;
     entry *e = readiness_entry(r, fd);
     return e->owner == c ? e : nullptr;
 }
 
-// Registers fd for owner; *out is its entry.
-static int entry_attach(loop *l, readiness *r, channel *owner, int fd, bool watch_out, entry **out) {
+// A stream's descriptor has the number that was polled: whoever had polled it closed it without a word.
+__attribute__((noinline)) static void polled_evict(loop *l, channel *polled) {
+    if (polled->in.state == request_state::started) request_settle(l, &polled->in, MIO_EBADF);
+    readiness_forget(l, polled);
+}
+
+int readiness_attach(loop *l, readiness *r, channel *owner, int fd, bool watch_out, entry **out) {
     if (!fd_table_reach(l, &r->entries, static_cast<uint32_t>(fd), sizeof(entry))) return MIO_ENOMEM;
     entry *e = readiness_entry(r, static_cast<uint32_t>(fd));
     // Two channels with one descriptor: it was adopted twice, or closed behind our back and handed out again.
-    if (e->owner != nullptr) return MIO_EBUSY;
+    if (e->owner != nullptr) {
+        if (!channel_is_polled(e->owner) || channel_is_polled(owner)) return MIO_EBUSY;
+        polled_evict(l, e->owner);
+    }
     mio_assert((e->tag & ENTRY_REGISTERED) == 0);
     const uint32_t kept = e->tag & ~(ENTRY_GENERATION - 1 - ENTRY_LISTED);
     e->tag = kept | ENTRY_REGISTERED | READY_OUT | (watch_out ? 0 : ENTRY_OUT_MASKED);
-    const int error = r->with->add(l, fd, entry_token(e, fd), entry_interest(r, e, owner));
+    const int error = r->with->add(l, fd, readiness_token(e, fd), entry_interest(r, e, owner));
     if (error < 0) {
         e->tag = kept;
         return error;
@@ -76,7 +81,7 @@ static int entry_attach(loop *l, readiness *r, channel *owner, int fd, bool watc
 // Watches a masked direction again, or no longer. On an error all is as before.
 static int entry_mask(loop *l, readiness *r, entry *e, int fd, uint32_t masked) {
     e->tag ^= masked;
-    const int error = r->with->modify(l, fd, entry_token(e, fd), entry_interest(r, e, e->owner));
+    const int error = r->with->modify(l, fd, readiness_token(e, fd), entry_interest(r, e, e->owner));
     if (error < 0) e->tag ^= masked;
     return error;
 }
@@ -92,7 +97,7 @@ int readiness_open(loop *l, const poller *with) {
     if (error < 0) return error;
     // A wake needs no more than to end the wait: nobody's entry, whose visit does nothing.
     entry *e;
-    error = l->box->wake_fd < 0 ? 0 : entry_attach(l, r, nullptr, l->box->wake_fd, false, &e);
+    error = l->box->wake_fd < 0 ? 0 : readiness_attach(l, r, nullptr, l->box->wake_fd, false, &e);
     if (error < 0) {
         with->close(l);
         fd_table_release(l, &r->entries, sizeof(entry));
@@ -135,7 +140,11 @@ static inline bool submit_send(loop *l, channel *c, entry *e) {
 __attribute__((noinline)) static void submit_any(loop *l, readiness *r, request *carrier) {
     channel *c = channel_of(carrier);
     mio_assert(carrier->state == request_state::started && c->fd >= 0);
-    entry *e = entry_find(r, c);
+    if (carrier->op == op_code::poll) {
+        polled_submit(l, r, c);
+        return;
+    }
+    entry *e = readiness_find(r, c);
     const bool connecting = carrier->op == op_code::connect;
     if (connecting) {
         mio_assert(e == nullptr); // a socket that was never connected would be reported as hung up
@@ -143,7 +152,7 @@ __attribute__((noinline)) static void submit_any(loop *l, readiness *r, request 
     }
     if (e == nullptr) {
         const bool watch_out = connecting || (!r->with->apart && (c->flags & CHANNEL_TCP) != 0);
-        const int error = entry_attach(l, r, c, c->fd, watch_out, &e);
+        const int error = readiness_attach(l, r, c, c->fd, watch_out, &e);
         if (error < 0) {
             request_settle(l, carrier, error);
             return;
@@ -169,7 +178,7 @@ __attribute__((noinline)) static void submit_any(loop *l, readiness *r, request 
 void readiness_submit(loop *l, request *carrier) {
     if (__builtin_expect(carrier->op == op_code::send, 1) || carrier->op == op_code::send_zerocopy) {
         channel *c = channel_of_out(carrier);
-        if (submit_send(l, c, entry_find(readiness_of(l), c))) return;
+        if (submit_send(l, c, readiness_find(readiness_of(l), c))) return;
     }
     submit_any(l, readiness_of(l), carrier);
 }
@@ -211,6 +220,10 @@ static inline bool visit_again(const entry *e, const channel *c) {
 __attribute__((noinline)) static void visit_unusual(loop *l, readiness *r, entry *e, uint32_t at) {
     channel *c = e->owner;
     if (c == nullptr) return;
+    if (channel_is_polled(c)) {
+        polled_visit(l, r, e, c->fd);
+        return;
+    }
     bool tried = false;
     // Out first: a connect is over before anything is received.
     if ((e->tag & READY_OUT) != 0 && wanted(&c->out)) {
@@ -278,7 +291,7 @@ int readiness_poll(loop *l, int64_t timeout_ns) {
 void readiness_forget(loop *l, channel *c) {
     mio_assert(c->in.state != request_state::started && c->out.state != request_state::started);
     readiness *r = readiness_of(l);
-    entry *e = c->fd < 0 ? nullptr : entry_find(r, c);
+    entry *e = c->fd < 0 ? nullptr : readiness_find(r, c);
     if (e == nullptr) return;
     // An error here (somebody closed the descriptor behind our back) changes nothing: what the kernel may still report
     // for this owner is dropped by its generation.

@@ -22,6 +22,11 @@ constexpr uint32_t READY_STICKY = 1u << 2; // hung up on either side, an error, 
 // In an interest: IN is told of again as long as there is something to read (no edge to be lost).
 constexpr uint32_t READY_LEVEL = 1u << 3;
 
+// An interest that is not a stream's: exactly what is asked for, by level, told once and then not until modify.
+constexpr uint32_t READY_ONCE = 1u << 4;
+constexpr uint32_t READY_PRI = 1u << 5;
+constexpr uint32_t READY_RDHUP = 1u << 6;
+
 // The bits of a tag: the first three are those above.
 constexpr uint32_t ENTRY_REGISTERED = 1u << 3;
 constexpr uint32_t ENTRY_LISTED = 1u << 4;
@@ -41,7 +46,8 @@ static_assert(sizeof(entry) == 16, "entry");
 struct poller {
     int (*open)(loop *l);   // 0, or an error and nothing is left behind
     void (*close)(loop *l);
-    // Each returns 0 or an error. interest: READY_IN, READY_OUT, READY_LEVEL (of IN; with OUT only where apart).
+    // Each returns 0 or an error. interest: READY_IN, READY_OUT, READY_LEVEL (of IN; with OUT only where apart); or
+    // READY_ONCE with IN, OUT, PRI, RDHUP. -EPERM: of this descriptor the kernel says nothing, it is always ready.
     int (*add)(loop *l, int fd, uint64_t token, uint32_t interest);
     int (*modify)(loop *l, int fd, uint64_t token, uint32_t interest);
     int (*remove)(loop *l, int fd);
@@ -80,6 +86,19 @@ inline void readiness_note(readiness *r, uint64_t token, uint32_t ready) {
     e->tag |= ready;
     if ((e->tag & ENTRY_LISTED) == 0) readiness_list(r, e, fd);
 }
+
+// The entry of c's descriptor, if it is c's.
+entry *readiness_find(readiness *r, const channel *c);
+// Registers fd for owner; *out is its entry. MIO_EBUSY: it is another's.
+int readiness_attach(loop *l, readiness *r, channel *owner, int fd, bool watch_out, entry **out);
+inline uint64_t readiness_token(const entry *e, int fd) {
+    return static_cast<uint64_t>(e->tag / ENTRY_GENERATION) << 32 | static_cast<uint32_t>(fd);
+}
+
+// What is polled (readiness_poll.cc): its interest, its submit, the visit of its entry.
+uint32_t polled_interest(const channel *c);
+void polled_submit(loop *l, readiness *r, channel *c);
+void polled_visit(loop *l, readiness *r, entry *e, int fd);
 
 // What a backend over a poller puts into its table.
 int readiness_open(loop *l, const poller *with);

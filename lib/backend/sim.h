@@ -243,7 +243,7 @@ struct sim_fd {
     int number;
     sim_socket *socket;
     sim_fd *next; // of the same socket: duplicates
-    sim_carrier in, out;
+    sim_carrier in, out, poll;
 };
 
 inline sim_socket *sim_socket_of_all(link *at) { return reinterpret_cast<sim_socket *>(at); }
@@ -264,6 +264,9 @@ int64_t sim_socket_receive(sim_socket *s, const struct iovec *iov, unsigned n, b
 int64_t sim_socket_send(sim_socket *s, const struct iovec *iov, unsigned n);
 // What a receive would say without memory to receive into: bytes that may be read, or its result.
 int64_t sim_socket_readable(sim_socket *s);
+
+// What poll(2) would say, MIO_POLL_IN and so on.
+uint32_t sim_socket_poll(const sim_socket *s);
 
 void sim_socket_event(sim_socket *s, sim_event_kind kind);
 
@@ -317,6 +320,9 @@ struct sim_loop { // loop.backend_state
     sim_carrier **later;        // put off to the next poll
     uint32_t ready_count, later_count, capacity;
 };
+
+// The number is a stream's, or is closed: whoever had polled it did not take the poll away first.
+void sim_poll_evict(sim_fd *f);
 
 // Something happened to the socket that this direction waits for.
 void sim_wake_in(sim_socket *s);

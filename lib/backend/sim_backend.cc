@@ -28,6 +28,7 @@ static constexpr uint32_t CANCEL_LATEST_NS = 10000000;
 static sim_loop *sim_loop_of(loop *l) { return static_cast<sim_loop *>(l->backend_state); }
 
 static sim_carrier *carrier_in_world(sim_fd *f, const request *carrier) {
+    if (carrier->op == op_code::poll) return &f->poll;
     return op_table[static_cast<unsigned>(carrier->op)].out ? &f->out : &f->in;
 }
 
@@ -42,11 +43,17 @@ static void carrier_list(sim_carrier *c) {
 }
 
 void sim_wake_in(sim_socket *s) {
-    for (sim_fd *f = s->fds; f != nullptr; f = f->next) carrier_list(&f->in);
+    for (sim_fd *f = s->fds; f != nullptr; f = f->next) {
+        carrier_list(&f->in);
+        carrier_list(&f->poll);
+    }
 }
 
 void sim_wake_out(sim_socket *s) {
-    for (sim_fd *f = s->fds; f != nullptr; f = f->next) carrier_list(&f->out);
+    for (sim_fd *f = s->fds; f != nullptr; f = f->next) {
+        carrier_list(&f->out);
+        carrier_list(&f->poll);
+    }
 }
 
 static bool lists_grow(sim_loop *sl) {
@@ -93,6 +100,7 @@ static void drop_carriers(sim_loop *sl) {
         sim_fd *f = w->fds[i];
         if (f != nullptr && f->in.on == sl) f->in.req = nullptr;
         if (f != nullptr && f->out.on == sl) f->out.req = nullptr;
+        if (f != nullptr && f->poll.on == sl) f->poll.req = nullptr;
     }
 }
 
@@ -107,6 +115,38 @@ static void backend_sim_close(loop *l, bool in_child) {
 
 // --- asking ---------------------------------------------------------------------------------------------------------
 
+// Somebody else waits on this very descriptor. A poll and a stream's carriers do not go together, either: one of the two
+// does not know of the other.
+static int taken(const sim_fd *f, const sim_carrier *c) {
+    if (c == &f->poll) return c->req != nullptr || f->in.req != nullptr || f->out.req != nullptr ? MIO_EEXIST : 0;
+    return c->req != nullptr ? MIO_EBUSY : 0;
+}
+
+static void carrier_unlist(sim_carrier *c) {
+    sim_loop *sl = c->on;
+    for (uint32_t i = 0; i < sl->ready_count; i++)
+        if (sl->ready[i] == c) sl->ready[i--] = sl->ready[--sl->ready_count];
+    for (uint32_t i = 0; i < sl->later_count; i++)
+        if (sl->later[i] == c) sl->later[i--] = sl->later[--sl->later_count];
+    c->listed = false;
+}
+
+// At once: its descriptor may be closed by the next statement.
+static void poll_settle(sim_fd *f, int result) {
+    sim_carrier *c = &f->poll;
+    loop *l = c->on->on;
+    request *carrier = c->req;
+    sim_trace(f->socket->world, SIM_DID_CANCEL, f->socket->number, static_cast<int64_t>(carrier->op));
+    carrier_unlist(c);
+    c->req = nullptr;
+    c->on->started--;
+    request_settle(l, carrier, result);
+}
+
+void sim_poll_evict(sim_fd *f) {
+    if (f->poll.req != nullptr) poll_settle(f, MIO_EBADF);
+}
+
 static void backend_sim_submit(loop *l, request *carrier) {
     sim_loop *sl = sim_loop_of(l);
     mio_assert(carrier->state == request_state::started);
@@ -116,10 +156,12 @@ static void backend_sim_submit(loop *l, request *carrier) {
         return;
     }
     sim_carrier *c = carrier_in_world(f, carrier);
-    if (c->req != nullptr || !lists_grow(sl)) { // another handle waits on this very descriptor; or no memory
-        request_settle(l, carrier, c->req != nullptr ? -EBUSY : -ENOMEM);
+    const int error = taken(f, c);
+    if (error < 0 || !lists_grow(sl)) {
+        request_settle(l, carrier, error < 0 ? error : -ENOMEM);
         return;
     }
+    if (c != &f->poll) sim_poll_evict(f);
     memset(static_cast<void *>(c), 0, sizeof *c);
     c->req = carrier;
     c->on = sl;
@@ -137,6 +179,10 @@ static void backend_sim_cancel(loop *l, request *carrier) {
     mio_assert(f != nullptr);
     sim_carrier *c = carrier_in_world(f, carrier);
     mio_assert(c->req == carrier && c->on == sim_loop_of(l));
+    if (c == &f->poll) {
+        poll_settle(f, MIO_ECANCELED);
+        return;
+    }
     if (c->cancelled) return;
     sim_world *w = sim_world_of(l->world);
     c->cancelled = true;
@@ -153,7 +199,7 @@ static void backend_sim_cancel(loop *l, request *carrier) {
 static void backend_sim_forget(loop *l, channel *ch) {
     const sim_fd *f = sim_fd_of(sim_world_of(l->world), ch->fd);
     if (f == nullptr) return;
-    mio_assert(f->in.req != &ch->in && f->out.req != &ch->out);
+    mio_assert(f->in.req != &ch->in && f->out.req != &ch->out && f->poll.req != &ch->in);
 }
 
 static void backend_sim_wake(remote *) {} // the scheduler looks into the inboxes itself
@@ -256,6 +302,12 @@ static look look_connect(sim_carrier *c, sim_fd *f) {
     return report(c, f, result, 0, nullptr, 0);
 }
 
+static look look_poll(sim_carrier *c, sim_fd *f) {
+    const uint32_t asked = channel_of(c->req)->bits & CHANNEL_POLL_EVENTS;
+    const uint32_t seen = sim_socket_poll(f->socket) & (asked | CHANNEL_POLL_ALWAYS);
+    return seen == 0 ? look::waits : report(c, f, seen, 0, nullptr, 0);
+}
+
 static look look_at(sim_carrier *c, sim_fd *f) {
     switch (c->req->op) {
     case op_code::receive: return look_receive(c, f);
@@ -263,6 +315,7 @@ static look look_at(sim_carrier *c, sim_fd *f) {
     case op_code::send_zerocopy: return look_send(c, f);
     case op_code::accept: return look_accept(c, f);
     case op_code::connect: return look_connect(c, f);
+    case op_code::poll: return look_poll(c, f);
     case op_code::none:
     case op_code::write:
     case op_code::shutdown:
@@ -323,7 +376,7 @@ static uint32_t deliver(loop *l) {
         sim_carrier *c = sl->ready[i];
         sl->ready[i] = sl->ready[--sl->ready_count];
         sim_fd *f = sim_fd_of(w, channel_of(c->req)->fd);
-        mio_assert(f != nullptr && (c == &f->in || c == &f->out));
+        mio_assert(f != nullptr && (c == &f->in || c == &f->out || c == &f->poll));
         if (c->cancelled) {
             if (deliver_cancelled(w, c, f)) reported++;
             continue;

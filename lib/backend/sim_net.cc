@@ -153,6 +153,31 @@ int64_t sim_socket_readable(sim_socket *s) {
     return -ENOTCONN;
 }
 
+// Room as a send of now would find it.
+static bool has_room(const sim_socket *s) {
+    const sim_socket *peer = s->peer;
+    mio_assert(peer != nullptr);
+    const uint32_t taken = sim_takes_segments(peer) ? peer->in.filled + peer->in.untold : sim_pipe_under_way(&peer->in);
+    return taken < s->world->options.socket_buffer;
+}
+
+uint32_t sim_socket_poll(const sim_socket *s) {
+    uint32_t seen = s->error != 0 ? MIO_POLL_ERR | MIO_POLL_IN | MIO_POLL_OUT : 0u;
+    switch (s->state) {
+    case sim_state::fresh: return seen | MIO_POLL_OUT | MIO_POLL_HUP;
+    case sim_state::listening: return link_alone(&s->waiting) ? seen : seen | MIO_POLL_IN;
+    case sim_state::connecting: return seen;
+    case sim_state::dead: return seen | MIO_POLL_IN | MIO_POLL_OUT | MIO_POLL_HUP | MIO_POLL_RDHUP;
+    case sim_state::connected: break;
+    }
+    const bool ended = s->fin_seen || s->shut_read;
+    if (s->in.arrived != 0 || ended) seen |= MIO_POLL_IN;
+    if (ended) seen |= MIO_POLL_RDHUP;
+    if (ended && s->shut_write) seen |= MIO_POLL_HUP;
+    if (s->shut_write || has_room(s)) seen |= MIO_POLL_OUT;
+    return seen;
+}
+
 int64_t sim_socket_receive(sim_socket *s, const struct iovec *iov, unsigned n, bool peek) {
     sim_world *w = s->world;
     size_t room = 0;

@@ -7,6 +7,7 @@
 
 #include "backend/sim.h"
 
+#include "base/poll.h"
 #include "base/socket.h"
 
 #include <mio/error.h>
@@ -314,7 +315,15 @@ static int sim_sys_thread_start(pthread_t *, void *(*)(void *), void *) { return
 static const char *sim_sys_environment(const char *) { return nullptr; }
 static int sim_sys_eventfd(unsigned, int) { return -ENOSYS; }
 static int sim_sys_pipe_cloexec(int *) { return -ENOSYS; }
-static int sim_sys_poll_one(int, short, int) { return -ENOSYS; }
+// Nothing waits here, whatever the time-out: what is so now.
+static int sim_sys_poll_one(int fd, short events, int) {
+    const sim_socket *s = socket_of(fd);
+    if (s == nullptr) return POLLNVAL;
+    const uint32_t seen = sim_socket_poll(s);
+    const uint32_t always = seen & (MIO_POLL_ERR | MIO_POLL_HUP);
+    return (poll_to_system(seen) & events) | ((always & MIO_POLL_ERR) != 0 ? POLLERR : 0) |
+           ((always & MIO_POLL_HUP) != 0 ? POLLHUP : 0);
+}
 static int sim_sys_epoll_create1(int) { return -ENOSYS; }
 static int sim_sys_epoll_ctl(int, int, int, struct epoll_event *) { return -ENOSYS; }
 static int sim_sys_epoll_wait_ns(int, struct epoll_event *, int, int64_t) { return -ENOSYS; }

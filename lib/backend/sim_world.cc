@@ -183,6 +183,7 @@ int sim_fd_create(sim_world *w, sim_socket *s) {
 int sim_fd_close(sim_world *w, int fd) {
     sim_fd *f = sim_fd_of(w, fd);
     if (f == nullptr) return -EBADF;
+    sim_poll_evict(f);
     // The core asks for the end of carriers first: a kernel would go on writing into their memory.
     mio_assert(f->in.req == nullptr && f->out.req == nullptr && !f->in.listed && !f->out.listed);
     const uint32_t slot = static_cast<uint32_t>(fd - SIM_FD_BASE);

@@ -70,6 +70,7 @@ static int uring_open(loop *l) {
     u->ring.fd = -1;
     u->tomb = -1;
     u->grave = -1;
+    u->polls.fd = -1;
     u->last = &u->anchor;
     uring_features known;
     const int error = uring_features_known(&known);
@@ -93,6 +94,7 @@ static void uring_close(loop *l, bool in_child) {
     uring_buffers_close(l, &u->buffers);
     uring_ring_close(&u->ring, in_child);
     uring_loans_close(l, &u->loans);
+    uring_polls_close(l, &u->polls, in_child);
     if (u->tomb >= 0 && !in_child) l->calls->close(u->tomb);
     if (u->grave >= 0 && !in_child) l->calls->close(u->grave);
     fd_table_release(l, &u->entries, sizeof(uring_entry));
@@ -118,6 +120,7 @@ __attribute__((noinline)) static int entry_attach(loop *l, uring_state *u, chann
     if (!fd_table_reach(l, &u->entries, fd, sizeof(uring_entry))) return MIO_ENOMEM;
     uring_entry *e = uring_entry_at(u, fd);
     if (e->owner != nullptr) return MIO_EBUSY; // adopted twice, or closed behind our back and handed out again
+    uring_polls_evict(l, &u->polls, c->fd);
     mio_assert(e->in == uring_op::none && e->out == uring_op::none);
     e->owner = c;
     e->bits &= ENTRY_LISTED;
@@ -153,8 +156,20 @@ __attribute__((noinline)) static uring_entry *submit_attach(loop *l, uring_state
     return nullptr;
 }
 
+// Not in the ring: see uring_polls.h.
+__attribute__((noinline)) static void submit_poll(loop *l, uring_state *u, channel *c) {
+    const auto *e = fd_table_find<uring_entry>(&u->entries, static_cast<uint32_t>(c->fd));
+    if (u->dead) request_settle(l, &c->in, MIO_ECANCELED);
+    else if (e != nullptr && e->owner != nullptr) request_settle(l, &c->in, MIO_EEXIST); // a stream's
+    else if (uring_polls_submit(l, &u->polls, c) && !u->polls_armed) u->watching = false;
+}
+
 static void uring_submit(loop *l, request *carrier) {
     uring_state *u = uring_of(l);
+    if (__builtin_expect(carrier->op == op_code::poll, 0)) {
+        submit_poll(l, u, channel_of_in(carrier));
+        return;
+    }
     const bool out = op_table[static_cast<unsigned>(carrier->op)].out;
     channel *c = out ? channel_of_out(carrier) : channel_of_in(carrier);
     mio_assert_slow(carrier->state == request_state::started && c->fd >= 0);
@@ -172,6 +187,10 @@ static void uring_cancel(loop *l, request *carrier) {
     uring_state *u = uring_of(l);
     channel *c = channel_of(carrier);
     mio_assert(carrier->state == request_state::started);
+    if (channel_is_polled(c)) {
+        request_settle(l, carrier, MIO_ECANCELED);
+        return;
+    }
     const uint32_t fd = static_cast<uint32_t>(c->fd);
     uring_entry *e = uring_entry_at(u, fd);
     mio_assert(e->owner == c);
@@ -221,6 +240,10 @@ __attribute__((noinline)) static void drop_poll(loop *l, uring_state *u, uring_o
 static void uring_forget(loop *l, channel *c) {
     mio_assert(c->in.state != request_state::started && c->out.state != request_state::started);
     uring_state *u = uring_of(l);
+    if (channel_is_polled(c)) {
+        uring_polls_forget(l, &u->polls, c);
+        return;
+    }
     if (c->fd < 0 || !fd_table_has(&u->entries, static_cast<uint32_t>(c->fd))) return;
     uring_entry *e = uring_entry_at(u, static_cast<uint32_t>(c->fd));
     if (e->owner != c) return;

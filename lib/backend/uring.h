@@ -12,6 +12,7 @@
 #include "backend/perform.h"
 #include "backend/uring_buffers.h"
 #include "backend/uring_features.h"
+#include "backend/uring_polls.h"
 #include "backend/uring_ring.h"
 #include "backend/uring_zerocopy.h"
 #include "core/backend.h"
@@ -35,6 +36,7 @@ enum class uring_op : uint8_t {
     zerocopy, // a send that does not copy: its token names a loan, not a descriptor
     wake,     // the poll of the eventfd: nobody's entry
     grave,    // the poll of that: likewise
+    aside,    // the poll of the set of what is polled for others: likewise
     cancel,   // what a cancel or poll-remove says of itself: nothing
 };
 
@@ -82,6 +84,7 @@ struct uring_state {
     uring_buffers buffers;
     fd_table entries;
     uring_loans loans;
+    uring_polls polls;
     uring_entry anchor;     // anchor.next: the first on the list
     uring_entry *last;      // the last on it; &anchor: empty
     uint32_t features;      // MIO_URING_... in use
@@ -90,8 +93,8 @@ struct uring_state {
     uint64_t thread;        // whose ring it is; 0: not enabled yet
     int tomb;               // reads as ended once the kernel has let go of the whole ring; -1: not registered yet
     int grave;              // the tomb of a ring before, which has not returned yet what it was lent; -1: none
-    bool watching;          // the two are polled, as far as they are there
-    bool wake_armed, grave_armed;
+    bool watching;          // these and the set of polls are polled, as far as they are there
+    bool wake_armed, grave_armed, polls_armed;
     bool skipped;           // the last poll did without an enter
     bool dead;              // given up: nothing is asked of the kernel any more
     struct io_uring_cqe *stash; // completions taken out of a queue that overflowed: worked off before the queue's

@@ -383,6 +383,10 @@ __attribute__((noinline)) static void complete(loop *l, uring_state *u, const st
         if ((cqe->flags & IORING_CQE_F_MORE) == 0) u->watching = u->grave_armed = false;
         uring_grave_look(l, u, 0);
         return;
+    case uring_op::aside:
+        u->watching = u->polls_armed = false;
+        uring_polls_collect(l, &u->polls);
+        return;
     case uring_op::cancel: // of it the target tells
     case uring_op::none:
     case uring_op::answered: return;

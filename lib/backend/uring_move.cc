@@ -95,7 +95,7 @@ static void ring_uproot(loop *l, uring_state *u, bool again) {
         if ((wanted & ENTRY_OUT_WANTED) != 0) request_settle(l, &e->owner->out, MIO_ECANCELED);
     }
     uring_buffers_close(l, &u->buffers);
-    u->watching = u->wake_armed = u->grave_armed = false;
+    u->watching = u->wake_armed = u->grave_armed = u->polls_armed = false;
 }
 
 void uring_grave_look(loop *l, uring_state *u, int wait_ms) {

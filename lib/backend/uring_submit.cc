@@ -371,6 +371,9 @@ static inline uring_entry *list_pop(uring_state *u, uint32_t *fd) {
 __attribute__((noinline)) static void build_watch(loop *l, uring_state *u) {
     if (!u->wake_armed) prepare_poll(u, uring_wake_fd(l), POLLIN, uring_token(uring_op::wake, 0, 0));
     if (!u->grave_armed && u->grave >= 0) prepare_poll_once(u, u->grave, POLLIN, uring_token(uring_op::grave, 0, 0));
+    // Once, and again when what was told is worked off: arming tells of what is ready still, so the set is told by level.
+    if (!u->polls_armed && u->polls.fd >= 0) prepare_poll_once(u, u->polls.fd, POLLIN, uring_token(uring_op::aside, 0, 0));
+    u->polls_armed = u->polls.fd >= 0;
     u->watching = u->wake_armed = u->grave_armed = true;
 }
 
@@ -387,7 +390,7 @@ constexpr uint16_t ENTRY_ASKS = ENTRY_IN_WANTED | ENTRY_OUT_WANTED | ENTRY_IN_CA
                                 ENTRY_IN_LEAVES | ENTRY_OUT_LEAVES | ENTRY_OUT_FULL | ENTRY_END_WANTED;
 
 void uring_build(loop *l, uring_state *u) {
-    if (__builtin_expect(!u->watching, 0) && uring_ring_space(&u->ring) >= 2) build_watch(l, u);
+    if (__builtin_expect(!u->watching, 0) && uring_ring_space(&u->ring) >= 3) build_watch(l, u);
     const uring_entry *end = u->last; // as it stands
     while (!uring_list_empty(u)) {
         if (uring_ring_space(&u->ring) < SPACE_FOR_ONE || done_room(l) < u->sends + ROOM_FOR_ONE) break;
@@ -440,6 +443,8 @@ void uring_unbuild(uring_state *u) {
             u->watching = u->wake_armed = false;
         } else if (token_op(token) == uring_op::grave) {
             u->watching = u->grave_armed = false;
+        } else if (token_op(token) == uring_op::aside) {
+            u->watching = u->polls_armed = false;
         } else if (token_op(token) == uring_op::cancel && is_orphan(u, sqe->addr)) {
             *uring_ring_sqe_at(r, kept++) = *sqe;
         } else if (token_op(token) == uring_op::cancel) {

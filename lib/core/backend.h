@@ -34,6 +34,7 @@ struct backend {
     // Asks a STARTED carrier to end early. It ends by exactly one finish without MORE (now or in a later poll):
     // -ECANCELED, or its own result when that was faster; records already reported stay valid and come first. May be
     // called again while the end is outstanding. Must not block. Memory that a send lent to the kernel stays lent.
+    // A poll (op_code::poll) ends at once, by request_settle: its descriptor is not ours, and its owner does not wait.
     void (*cancel)(loop *l, request *carrier);
 
     // Reports what has completed, waiting at most timeout_ns (< 0: for ever) when there is nothing. Must not wait
@@ -42,7 +43,8 @@ struct backend {
     int (*poll)(loop *l, int64_t timeout_ns);
 
     // Before the channel's descriptor is closed or given away: no carrier is STARTED; nothing is reported for it any
-    // more, but that writes it held are released. Legal for a channel the backend has never seen.
+    // more, but that writes it held are released. Legal for a channel the backend has never seen. Of what was polled
+    // nothing is left in the kernel that keeps the file open or tells of whoever gets the number next.
     void (*forget)(loop *l, channel *c);
 
     // The descriptor that wake needs; the remote keeps it and closes it. nullptr: it needs none.

@@ -38,6 +38,7 @@ static const char *kind_name(unsigned kind) {
     case MIO_KIND_TIMER: return "timer";
     case MIO_KIND_HOOK: return "hook";
     case MIO_KIND_WAKEUP: return "wakeup";
+    case MIO_KIND_POLL: return "poll";
     }
     return "handle";
 }
@@ -53,7 +54,7 @@ static const char *state_name(const handle *h) {
 
 static void dump_handle(const handle *h, mio_dump_cb cb, void *arg) {
     char line[256];
-    const bool has_fd = h->kind == MIO_KIND_STREAM || h->kind == MIO_KIND_LISTENER;
+    const bool has_fd = h->kind == MIO_KIND_STREAM || h->kind == MIO_KIND_LISTENER || h->kind == MIO_KIND_POLL;
     char fd[16] = "";
     if (has_fd) snprintf(fd, sizeof fd, " fd %d", static_cast<const channel *>(h)->fd);
     snprintf(line, sizeof line, "%s #%u \"%s\" %s%s%s%s, %u requests", kind_name(h->kind), slab_index(h),

@@ -12,6 +12,7 @@ void stream_read_done(loop *l, channel *c, const completion *done);
 void stream_write_done(loop *l, channel *c, const completion *done);
 void tcp_connect_done(loop *l, channel *c, const completion *done);
 void listener_accept_done(loop *l, channel *c, const completion *done);
+void channel_polled(loop *l, channel *c, const completion *done); // told apart by kind
 
 // A write whose memory the kernel had (request_hold): once less.
 void stream_write_released(loop *l, lane_request *req);

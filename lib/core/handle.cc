@@ -90,7 +90,9 @@ void handle_request_end(handle *h) {
     handle_requests_remove(h->on, h);
 }
 
-static bool handle_has_channel(const handle *h) { return h->kind == MIO_KIND_STREAM || h->kind == MIO_KIND_LISTENER; }
+static bool handle_has_channel(const handle *h) {
+    return h->kind == MIO_KIND_STREAM || h->kind == MIO_KIND_LISTENER || h->kind == MIO_KIND_POLL;
+}
 
 void channel_close_descriptor(loop *l, channel *c) {
     if (c->fd < 0) return;

@@ -10,11 +10,12 @@
 #include "core/request.h"
 
 #include <mio/handle.h>
+#include <mio/poll.h>
 
 namespace mio {
 
 // Kinds are the public ones; they double as slab numbers and as id classes (request classes come after them).
-constexpr unsigned HANDLE_KINDS = 8;
+constexpr unsigned HANDLE_KINDS = 12;
 constexpr unsigned ID_CLASS_REQUEST = HANDLE_KINDS; // + request_class
 
 enum class handle_state : uint8_t { open, closing, ended };
@@ -31,6 +32,11 @@ constexpr uint16_t HANDLE_REQUEST = 32;   // its continuous request is in flight
 constexpr uint16_t CHANNEL_TCP = 0x0100;  // SOCK_STREAM, IPPROTO_TCP
 constexpr uint16_t CHANNEL_UNIX = 0x0200; // SOCK_STREAM, AF_UNIX
 constexpr uint16_t CHANNEL_SHARED = 0x0400; // a listener that others may accept on, too
+
+// channel.bits of what is polled (op_code::poll): the events asked for, MIO_POLL_IN and so on, in these bits; the others
+// are the kind's own. The result is such events, ERR and HUP among them unasked.
+constexpr uint32_t CHANNEL_POLL_EVENTS = MIO_POLL_IN | MIO_POLL_OUT | MIO_POLL_PRI | MIO_POLL_RDHUP;
+constexpr uint32_t CHANNEL_POLL_ALWAYS = MIO_POLL_ERR | MIO_POLL_HUP;
 
 // Rare things, allocated when first asked for.
 struct extension {

@@ -32,6 +32,7 @@ enum class op_code : uint8_t {
     accept,  // listener, continuous: result is a descriptor
     connect, // stream, one shot, in the out direction
     send_zerocopy, // as send; some of the lane wishes not to be copied (lane_zerocopy)
+    poll,    // of any descriptor, one shot, in the in direction: result is what it is ready for (core/handle.h)
     // lane requests: what a user asked; no backend sees these
     write,
     shutdown,
@@ -57,6 +58,7 @@ inline constexpr op_row op_table[] = {
     {"accept", true, true, false},
     {"connect", false, false, true},
     {"send", false, false, true},
+    {"poll", false, false, false},
     {"write", false, false, true},
     {"shutdown", false, false, true},
     {"detach", false, true, true},

@@ -108,6 +108,7 @@ static inline void completion_dispatch(loop *l, const completion *done) {
     case op_code::send_zerocopy: stream_write_done(l, channel_of_out(done->req), done); return;
     case op_code::accept: listener_accept_done(l, channel_of_in(done->req), done); return;
     case op_code::connect: tcp_connect_done(l, channel_of_out(done->req), done); return;
+    case op_code::poll: channel_polled(l, channel_of_in(done->req), done); return;
     case op_code::write: // the one lane request that a backend names: FINISH_RELEASED
         stream_write_released(l, static_cast<lane_request *>(done->req));
         return;

@@ -24,6 +24,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -121,6 +122,7 @@ static int set_of(const queue *q, int filter) { return q->sets[filter == EVFILT_
 static struct epoll_event interest_of(const knote *k) {
     struct epoll_event event = {};
     event.events = k->filter == EVFILT_READ ? EPOLLIN | EPOLLRDHUP : EPOLLOUT;
+    if (k->filter == EVFILT_READ && (k->fflags & NOTE_LOWAT) != 0) event.events = EPOLLRDHUP; // more than there can be
     if ((k->flags & EV_CLEAR) != 0) event.events |= EPOLLET;
     event.data.u64 = key_of(k->filter, k->ident);
     return event;
@@ -142,6 +144,11 @@ static void knote_unwatch(queue *q, const knote *k) {
     epoll_ctl(set_of(q, k->filter), EPOLL_CTL_DEL, static_cast<int>(k->ident), nullptr);
 }
 
+static void lowat_set(knote *k, const struct kevent *change) {
+    k->fflags = change->filter == EVFILT_READ ? change->fflags : 0;
+    if ((k->fflags & NOTE_LOWAT) != 0 && change->data != INT_MAX) not_modelled("NOTE_LOWAT of what may come");
+}
+
 static int knote_add(queue *q, const struct kevent *change) {
     if (failing_add > 0 && --failing_add == 0) return ENOMEM;
     knote k = {};
@@ -151,6 +158,7 @@ static int knote_add(queue *q, const struct kevent *change) {
     k.enabled = (change->flags & EV_DISABLE) == 0;
     k.udata = change->udata;
     if (change->filter == EVFILT_USER) k.fflags = change->fflags & NOTE_FFLAGSMASK;
+    else lowat_set(&k, change);
     if (k.enabled) {
         const int error = knote_watch(q, &k, false);
         if (error != 0) return error;
@@ -175,6 +183,7 @@ static int knote_change(queue *q, knote *k, const struct kevent *change) {
         if (error != 0) return error;
         k->enabled = true;
     } else if ((change->flags & EV_ADD) != 0 && k->enabled) {
+        if (k->filter != EVFILT_USER) lowat_set(k, change);
         return knote_watch(q, k, true);
     }
     return 0;
