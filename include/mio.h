@@ -24,5 +24,6 @@
 #include <mio/timer.h>
 #include <mio/wakeup.h>
 #include <mio/work.h>
+#include <mio/watch.h>
 
 #endif

@@ -42,6 +42,7 @@ struct mio_timer : mio_handle { MIO_OPAQUE_(mio_timer); };
 struct mio_hook : mio_handle { MIO_OPAQUE_(mio_hook); };
 struct mio_wakeup : mio_handle { MIO_OPAQUE_(mio_wakeup); };
 struct mio_poll : mio_handle { MIO_OPAQUE_(mio_poll); };
+struct mio_watch : mio_handle { MIO_OPAQUE_(mio_watch); };
 #undef MIO_OPAQUE_
 #endif
 
@@ -56,6 +57,7 @@ typedef struct mio_hook mio_hook_t;
 typedef struct mio_wakeup mio_wakeup_t;
 typedef struct mio_workers mio_workers_t;
 typedef struct mio_poll mio_poll_t;
+typedef struct mio_watch mio_watch_t;
 
 /* Public enums hold any int in C++ as they do in C: a wrong value is an error code, not undefined behaviour. */
 #ifdef __cplusplus

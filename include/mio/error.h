@@ -32,6 +32,7 @@
     X(MIO_EINVAL, -EINVAL, "invalid argument")                                            \
     X(MIO_EIO, -EIO, "input/output error")                                                \
     X(MIO_EISCONN, -EISCONN, "is connected already")                                      \
+    X(MIO_ELOOP, -ELOOP, "too many symbolic links")                                       \
     X(MIO_EMFILE, -EMFILE, "too many open files in this process")                         \
     X(MIO_EMSGSIZE, -EMSGSIZE, "message too long")                                        \
     X(MIO_ENAMETOOLONG, -ENAMETOOLONG, "name too long")                                   \
@@ -46,6 +47,7 @@
     X(MIO_ENOSPC, -ENOSPC, "no space left on device")                                     \
     X(MIO_ENOSYS, -ENOSYS, "not implemented by this kernel")                              \
     X(MIO_ENOTCONN, -ENOTCONN, "not connected")                                           \
+    X(MIO_ENOTDIR, -ENOTDIR, "not a folder")                                              \
     X(MIO_ENOTSOCK, -ENOTSOCK, "not a socket")                                            \
     X(MIO_ENOTSUP, -ENOTSUP, "not supported here")                                        \
     X(MIO_EPERM, -EPERM, "not permitted, or the wrong thread or process")                 \

@@ -18,7 +18,8 @@ enum mio_kind MIO_ENUM_ {
     MIO_KIND_TIMER = 3,
     MIO_KIND_HOOK = 4,
     MIO_KIND_WAKEUP = 5,
-    MIO_KIND_POLL = 6
+    MIO_KIND_POLL = 6,
+    MIO_KIND_WATCH = 7
 };
 
 /* Any noun as a handle; in C++ it is one already. */
@@ -33,7 +34,8 @@ enum mio_kind MIO_ENUM_ {
         mio_timer_t *: (mio_handle_t *)(x),        \
         mio_hook_t *: (mio_handle_t *)(x),         \
         mio_wakeup_t *: (mio_handle_t *)(x),       \
-        mio_poll_t *: (mio_handle_t *)(x))
+        mio_poll_t *: (mio_handle_t *)(x),         \
+        mio_watch_t *: (mio_handle_t *)(x))
 #endif
 
 MIO_BEGIN
@@ -78,6 +80,7 @@ MIO_API mio_timer_t *mio_timer_from(mio_handle_t *handle);
 MIO_API mio_hook_t *mio_hook_from(mio_handle_t *handle);
 MIO_API mio_wakeup_t *mio_wakeup_from(mio_handle_t *handle);
 MIO_API mio_poll_t *mio_poll_from(mio_handle_t *handle);
+MIO_API mio_watch_t *mio_watch_from(mio_handle_t *handle);
 
 MIO_END
 

@@ -332,6 +332,10 @@ static void *sim_map_fd(int, size_t, int64_t) { return nullptr; }
 static int sim_sys_uring_setup(unsigned, struct io_uring_params *) { return -ENOSYS; }
 static int sim_sys_uring_enter(int, unsigned, unsigned, unsigned, const void *, size_t) { return -ENOSYS; }
 static int sim_sys_uring_register(int, unsigned, void *, unsigned) { return -ENOSYS; }
+static int sim_sys_notify_open() { return -ENOSYS; }
+static int sim_sys_notify_add(int, const char *, uint32_t) { return -ENOSYS; }
+static int sim_sys_notify_remove(int, int) { return -ENOSYS; }
+static ssize_t sim_sys_notify_read(int, void *, size_t) { return -ENOSYS; }
 static int sim_sys_kqueue() { return -ENOSYS; }
 static int sim_sys_kevent(int, const struct kevent *, int, struct kevent *, int, int64_t) { return -ENOSYS; }
 
@@ -378,6 +382,10 @@ const sys sys_sim = {
     sim_sys_uring_setup,
     sim_sys_uring_enter,
     sim_sys_uring_register,
+    sim_sys_notify_open,
+    sim_sys_notify_add,
+    sim_sys_notify_remove,
+    sim_sys_notify_read,
     sim_sys_kqueue,
     sim_sys_kevent,
 };

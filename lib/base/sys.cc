@@ -123,6 +123,10 @@ const sys sys_real = {
     sys_uring_setup,
     sys_uring_enter,
     sys_uring_register,
+    sys_notify_open,
+    sys_notify_add,
+    sys_notify_remove,
+    sys_notify_read,
     sys_kqueue,
     sys_kevent,
 };

@@ -75,6 +75,14 @@ struct sys {
     int (*uring_enter)(int fd, unsigned submit, unsigned wait, unsigned flags, const void *arg, size_t arg_size);
     int (*uring_register)(int fd, unsigned what, void *arg, unsigned n);
 
+    // inotify(7), with the masks and records of base/notify.h; with kqueue(2) as much of it as there is. open: closed on
+    // exec, nobody waits; add: an id, the same one for the same file (kqueue: another one). An id that is ignored is
+    // removed as well. read: records, or EAGAIN.
+    int (*notify_open)();
+    int (*notify_add)(int fd, const char *path, uint32_t mask);
+    int (*notify_remove)(int fd, int id);
+    ssize_t (*notify_read)(int fd, void *to, size_t n);
+
     int (*kqueue)(); // closed on exec
     // kevent(2): the number of events, errors of changes among them. timeout_ns < 0: forever.
     int (*kevent)(int kq, const struct kevent *changes, int n, struct kevent *events, int max, int64_t timeout_ns);

@@ -10,7 +10,9 @@
 //   4. macOS: SO_DOMAIN and SO_PROTOCOL. The first is the family of the socket's own address; the second is TCP where a
 //      TCP option can be read.
 //   5. All: eventfd, epoll, io_uring. A kqueue is its own way to wake.
+//      And inotify: see notify_add below.
 //   6. macOS refuses waits of more than 10^8 seconds (EINVAL), FreeBSD knew limits, too: no wait is longer than a day.
+#include "base/notify.h"
 #include "base/socket.h"
 #include "base/sys_platform.h"
 
@@ -20,6 +22,7 @@
 #include <string.h>
 #include <sys/event.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -240,6 +243,73 @@ int sys_kevent(int kq, const struct kevent *changes, int n, struct kevent *event
     if (timeout_ns >= LONGEST_WAIT_S * 1000000000) timeout.tv_sec = LONGEST_WAIT_S;
     else if (timeout_ns > 0) timeout = {static_cast<time_t>(timeout_ns / 1000000000), static_cast<long>(timeout_ns % 1000000000)};
     return negated(::kevent(kq, changes, n, events, max, timeout_ns < 0 ? nullptr : &timeout));
+}
+
+// --- files that change: EVFILT_VNODE --------------------------------------------------------------------------------
+// Of a folder it is told that its names changed (NOTE_WRITE), not which: as if the notices had been lost. An id is the
+// descriptor that keeps the file open; a knote's udata says whether it is a folder.
+
+#ifdef O_EVTONLY
+constexpr int OPEN_TO_WATCH = O_EVTONLY | O_CLOEXEC; // does not keep a volume from being unmounted
+#else
+constexpr int OPEN_TO_WATCH = O_RDONLY | O_NONBLOCK | O_CLOEXEC;
+#endif
+
+int sys_notify_open() { return sys_kqueue(); }
+
+static unsigned vnode_flags(uint32_t mask) {
+    constexpr uint32_t contents = NOTIFY_MODIFY | NOTIFY_CLOSE_WRITE | NOTIFY_CREATE | NOTIFY_DELETE | NOTIFY_MOVED_FROM |
+                                  NOTIFY_MOVED_TO;
+    unsigned flags = NOTE_DELETE | NOTE_RENAME | NOTE_REVOKE;
+    if ((mask & contents) != 0) flags |= NOTE_WRITE | NOTE_EXTEND;
+    if ((mask & NOTIFY_ATTRIB) != 0) flags |= NOTE_ATTRIB | NOTE_LINK;
+    return flags;
+}
+
+int sys_notify_add(int kq, const char *path, uint32_t mask) {
+    const int fd = negated(::open(path, OPEN_TO_WATCH));
+    if (fd < 0) return fd;
+    struct stat what;
+    static char folder;
+    void *is_folder = ::fstat(fd, &what) == 0 && S_ISDIR(what.st_mode) ? &folder : nullptr;
+    struct kevent change;
+    EV_SET(&change, fd, EVFILT_VNODE, EV_ADD | EV_CLEAR, vnode_flags(mask), 0, is_folder);
+    const int error = negated(::kevent(kq, &change, 1, nullptr, 0, nullptr));
+    if (error >= 0) return fd;
+    (void)::close(fd);
+    return error;
+}
+
+int sys_notify_remove(int, int id) { return negated(::close(id)); } // its knote goes with it
+
+static constexpr unsigned VNODE_EVENTS = 16;
+static constexpr unsigned VNODE_RECORDS = 5; // of one event, at most
+
+static unsigned vnode_records(const struct kevent *event, notify_record *out) {
+    unsigned n = 0;
+    const int32_t id = static_cast<int32_t>(event->ident);
+    const unsigned flags = event->fflags;
+    const bool gone = (flags & (NOTE_DELETE | NOTE_REVOKE)) != 0;
+    const uint32_t written = event->udata != nullptr ? NOTIFY_OVERFLOW : NOTIFY_MODIFY;
+    if ((flags & (NOTE_WRITE | NOTE_EXTEND)) != 0) out[n++] = notify_record{id, written, 0, 0};
+    if ((flags & (NOTE_ATTRIB | NOTE_LINK)) != 0) out[n++] = notify_record{id, NOTIFY_ATTRIB, 0, 0};
+    if ((flags & NOTE_RENAME) != 0) out[n++] = notify_record{id, NOTIFY_MOVE_SELF, 0, 0};
+    if (gone) out[n++] = notify_record{id, (flags & NOTE_DELETE) != 0 ? NOTIFY_DELETE_SELF : NOTIFY_UNMOUNT, 0, 0};
+    if (gone) out[n++] = notify_record{id, NOTIFY_IGNORED, 0, 0};
+    return n;
+}
+
+ssize_t sys_notify_read(int kq, void *to, size_t n) {
+    struct kevent events[VNODE_EVENTS];
+    const size_t room = n / (VNODE_RECORDS * sizeof(notify_record));
+    const int most = static_cast<int>(room < VNODE_EVENTS ? room : VNODE_EVENTS);
+    if (most == 0) return -EINVAL;
+    const int got = sys_kevent(kq, nullptr, 0, events, most, 0);
+    if (got < 0) return got;
+    auto *out = static_cast<notify_record *>(to);
+    unsigned records = 0;
+    for (int i = 0; i < got; i++) records += vnode_records(&events[i], out + records);
+    return records == 0 ? -EAGAIN : static_cast<ssize_t>(records * sizeof(notify_record));
 }
 
 // --- what only Linux has --------------------------------------------------------------------------------------------

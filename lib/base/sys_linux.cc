@@ -4,6 +4,7 @@
 //   1. epoll_pwait2 (waits of less than a millisecond) came with 5.11, and sandboxes refuse what they do not know with
 //      EPERM as often as with ENOSYS: from then on epoll_wait, the time rounded up.
 //   2. MADV_WIPEONFORK came with 4.14, and some sandboxes do not have it.
+#include "base/notify.h"
 #include "base/sys_platform.h"
 
 #include <atomic>
@@ -13,6 +14,7 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -128,6 +130,18 @@ int sys_uring_register(int fd, unsigned what, void *arg, unsigned n) {
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
     return result;
 }
+
+static_assert(NOTIFY_MODIFY == IN_MODIFY && NOTIFY_ATTRIB == IN_ATTRIB && NOTIFY_CLOSE_WRITE == IN_CLOSE_WRITE &&
+                  NOTIFY_MOVED_FROM == IN_MOVED_FROM && NOTIFY_MOVED_TO == IN_MOVED_TO && NOTIFY_CREATE == IN_CREATE &&
+                  NOTIFY_DELETE == IN_DELETE && NOTIFY_DELETE_SELF == IN_DELETE_SELF && NOTIFY_MOVE_SELF == IN_MOVE_SELF &&
+                  NOTIFY_UNMOUNT == IN_UNMOUNT && NOTIFY_OVERFLOW == IN_Q_OVERFLOW && NOTIFY_IGNORED == IN_IGNORED &&
+                  NOTIFY_FOLDER == IN_ISDIR && NOTIFY_NOT_UNLINKED == IN_EXCL_UNLINK && NOTIFY_ADD == IN_MASK_ADD &&
+                  sizeof(notify_record) == sizeof(struct inotify_event), "the kernel's own");
+
+int sys_notify_open() { return negated(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC)); }
+int sys_notify_add(int fd, const char *path, uint32_t mask) { return negated(::inotify_add_watch(fd, path, mask)); }
+int sys_notify_remove(int fd, int id) { return negated(::inotify_rm_watch(fd, id)); }
+ssize_t sys_notify_read(int fd, void *to, size_t n) { return negated(::read(fd, to, n)); }
 
 int sys_kqueue() { return -ENOSYS; }
 int sys_kevent(int, const struct kevent *, int, struct kevent *, int, int64_t) { return -ENOSYS; }

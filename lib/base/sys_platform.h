@@ -29,6 +29,10 @@ int sys_epoll_wait_ns(int epfd, struct epoll_event *events, int max, int64_t tim
 int sys_uring_setup(unsigned entries, struct io_uring_params *params);
 int sys_uring_enter(int fd, unsigned submit, unsigned wait, unsigned flags, const void *arg, size_t arg_size);
 int sys_uring_register(int fd, unsigned what, void *arg, unsigned n);
+int sys_notify_open();
+int sys_notify_add(int fd, const char *path, uint32_t mask);
+int sys_notify_remove(int fd, int id);
+ssize_t sys_notify_read(int fd, void *to, size_t n);
 int sys_kqueue();
 int sys_kevent(int kq, const struct kevent *changes, int n, struct kevent *events, int max, int64_t timeout_ns);
 

@@ -39,6 +39,7 @@ static const char *kind_name(unsigned kind) {
     case MIO_KIND_HOOK: return "hook";
     case MIO_KIND_WAKEUP: return "wakeup";
     case MIO_KIND_POLL: return "poll";
+    case MIO_KIND_WATCH: return "watch";
     }
     return "handle";
 }
@@ -54,7 +55,8 @@ static const char *state_name(const handle *h) {
 
 static void dump_handle(const handle *h, mio_dump_cb cb, void *arg) {
     char line[256];
-    const bool has_fd = h->kind == MIO_KIND_STREAM || h->kind == MIO_KIND_LISTENER || h->kind == MIO_KIND_POLL;
+    const bool has_fd = h->kind == MIO_KIND_STREAM || h->kind == MIO_KIND_LISTENER || h->kind == MIO_KIND_POLL ||
+                        h->kind == MIO_KIND_WATCH;
     char fd[16] = "";
     if (has_fd) snprintf(fd, sizeof fd, " fd %d", static_cast<const channel *>(h)->fd);
     snprintf(line, sizeof line, "%s #%u \"%s\" %s%s%s%s, %u requests", kind_name(h->kind), slab_index(h),

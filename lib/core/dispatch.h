@@ -31,11 +31,20 @@ void listener_accept_abandon(loop *l, channel *c);
 void stream_hurry(loop *l, channel *c);
 
 // Timers, by timer_node.owner. The node is idle when these run.
-enum timer_owner : uint8_t { TIMER_OF_TIMER, TIMER_OF_REQUEST, TIMER_OF_STREAM, TIMER_OF_LISTENER, TIMER_OF_LOOSE, TIMER_OF_JOB };
+enum timer_owner : uint8_t {
+    TIMER_OF_TIMER,
+    TIMER_OF_REQUEST,
+    TIMER_OF_STREAM,
+    TIMER_OF_LISTENER,
+    TIMER_OF_LOOSE,
+    TIMER_OF_JOB,
+    TIMER_OF_WATCH,
+};
 static_assert(TIMER_OF_REQUEST == REQUEST_TIMER_OWNER, "requests name their timers' owner themselves");
 void timer_fire(loop *l, timer_node *node);
 void stream_timer_due(loop *l, timer_node *node);
 void listener_timer_due(loop *l, timer_node *node);
+void watch_timer_due(loop *l, timer_node *node);
 
 // Wakeups and hooks.
 void wakeup_run(loop *l, struct wakeup_node *node);

@@ -91,7 +91,8 @@ void handle_request_end(handle *h) {
 }
 
 static bool handle_has_channel(const handle *h) {
-    return h->kind == MIO_KIND_STREAM || h->kind == MIO_KIND_LISTENER || h->kind == MIO_KIND_POLL;
+    return h->kind == MIO_KIND_STREAM || h->kind == MIO_KIND_LISTENER || h->kind == MIO_KIND_POLL ||
+           h->kind == MIO_KIND_WATCH;
 }
 
 void channel_close_descriptor(loop *l, channel *c) {

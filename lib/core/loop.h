@@ -72,6 +72,7 @@ struct loop {
     void *data;
     mio_loop_metrics_t counters;
     struct wheel wheel;
+    channel *watches;           // what all watches share, while there is one (io/watch.h)
     const struct sys *made_with; // whose memory the loop itself is; calls may have become a world's since
 };
 

@@ -89,6 +89,7 @@ void timers_run_now(loop *l) {
         case TIMER_OF_JOB: job_due(l, node); break;
         case TIMER_OF_STREAM: stream_timer_due(l, node); break;
         case TIMER_OF_LISTENER: listener_timer_due(l, node); break;
+        case TIMER_OF_WATCH: watch_timer_due(l, node); break;
         }
     }
 }

@@ -9,6 +9,7 @@
 #include "io/stream.h"
 #include "io/timer.h"
 #include "io/wakeup.h"
+#include "io/watch.h"
 
 #include <mio/handle.h>
 
@@ -16,10 +17,10 @@ namespace mio {
 
 const uint32_t handle_sizes[HANDLE_KINDS] = {
     0, // MIO_KIND_NONE
-    sizeof(stream), sizeof(listener), sizeof(timer), sizeof(hook), sizeof(wakeup), sizeof(struct poll),
+    sizeof(stream), sizeof(listener), sizeof(timer), sizeof(hook), sizeof(wakeup), sizeof(struct poll), WATCH_SIZE,
 };
 static_assert(MIO_KIND_STREAM == 1 && MIO_KIND_LISTENER == 2 && MIO_KIND_TIMER == 3 && MIO_KIND_HOOK == 4 &&
-                  MIO_KIND_WAKEUP == 5 && MIO_KIND_POLL == 6,
+                  MIO_KIND_WAKEUP == 5 && MIO_KIND_POLL == 6 && MIO_KIND_WATCH == 7,
               "the order of the table");
 
 static enum mio_kind kind_of(const handle *h) { return static_cast<enum mio_kind>(h->kind); }
@@ -33,12 +34,13 @@ void handle_begin_close(loop *l, handle *h) {
     case MIO_KIND_HOOK: hook_begin_close(l, static_cast<hook *>(h)); return;
     case MIO_KIND_WAKEUP: wakeup_begin_close(l, static_cast<wakeup *>(h)); return;
     case MIO_KIND_POLL: poll_begin_close(l, static_cast<struct poll *>(h)); return;
+    case MIO_KIND_WATCH: watch_begin_close(l, static_cast<channel *>(h)); return;
     case MIO_KIND_NONE: break;
     }
     mio_assert(false && "a handle has a kind");
 }
 
-// Of these only a stream owns more than its slot.
+// Of these only a stream owns more than its slot, and what all watches of a loop share.
 void handle_ended(loop *l, handle *h) {
     mio_assert(h->on == l && h->state == handle_state::ended);
     switch (kind_of(h)) {
@@ -48,6 +50,7 @@ void handle_ended(loop *l, handle *h) {
     case MIO_KIND_HOOK:
     case MIO_KIND_WAKEUP:
     case MIO_KIND_POLL: return;
+    case MIO_KIND_WATCH: watch_ended(l, static_cast<channel *>(h)); return;
     case MIO_KIND_NONE: break;
     }
     mio_assert(false && "a handle has a kind");
@@ -56,6 +59,7 @@ void handle_ended(loop *l, handle *h) {
 void channel_polled(loop *l, channel *c, const completion *done) {
     switch (kind_of(c)) {
     case MIO_KIND_POLL: poll_done(l, static_cast<struct poll *>(c), done); return;
+    case MIO_KIND_WATCH: watch_done(l, c, done); return;
     case MIO_KIND_STREAM:
     case MIO_KIND_LISTENER:
     case MIO_KIND_TIMER:
@@ -75,6 +79,7 @@ close_note *handle_close_note(handle *h) {
     case MIO_KIND_HOOK: return &static_cast<hook *>(h)->closing;
     case MIO_KIND_WAKEUP: return &static_cast<wakeup *>(h)->closing;
     case MIO_KIND_POLL: return &static_cast<struct poll *>(h)->closing;
+    case MIO_KIND_WATCH: return &static_cast<watch_part *>(h)->closing;
     case MIO_KIND_NONE: break;
     }
     panic(__FILE__, __LINE__, "a handle has a kind");
@@ -96,3 +101,4 @@ mio_timer_t *mio_timer_from(mio_handle_t *h) { return theirs_of_kind<mio_timer_t
 mio_hook_t *mio_hook_from(mio_handle_t *h) { return theirs_of_kind<mio_hook_t>(h, MIO_KIND_HOOK); }
 mio_wakeup_t *mio_wakeup_from(mio_handle_t *h) { return theirs_of_kind<mio_wakeup_t>(h, MIO_KIND_WAKEUP); }
 mio_poll_t *mio_poll_from(mio_handle_t *h) { return theirs_of_kind<mio_poll_t>(h, MIO_KIND_POLL); }
+mio_watch_t *mio_watch_from(mio_handle_t *h) { return theirs_of_kind<mio_watch_t>(h, MIO_KIND_WATCH); }

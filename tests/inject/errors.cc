@@ -37,6 +37,8 @@ const int *errors_of(call which) {
     static const int new_epoll[] = {EMFILE, ENFILE, ENOMEM, 0};
     static const int registering[] = {ENOMEM, ENOSPC, 0};
     static const int waiting[] = {EINTR, 0};
+    static const int watching[] = {ENOSPC, ENOMEM, EACCES, ENOENT, 0};
+    static const int unwatching[] = {EINVAL, 0}; // it was ignored meanwhile
     static const int new_ring[] = {ENOMEM, EMFILE, ENFILE, EPERM, EACCES, ENOSYS, EINVAL, 0};
     static const int entering[] = {EINTR, EAGAIN, EBUSY, ENOMEM, EPERM, EACCES, ENOSYS, 0};
     static const int ring_register[] = {ENOMEM, EINVAL, EBUSY, EPERM, EACCES, 0};
@@ -78,6 +80,10 @@ const int *errors_of(call which) {
     case call::epoll_ctl: return registering;
     case call::epoll_wait_ns: return waiting;
     case call::kevent: return polling;
+    case call::notify_open: return new_epoll;
+    case call::notify_add: return watching;
+    case call::notify_remove: return unwatching;
+    case call::notify_read: return reading;
     case call::uring_setup: return new_ring;
     case call::uring_enter: return entering;
     case call::uring_register: return ring_register;
@@ -95,6 +101,7 @@ bool is_never_noticed(const plan *p) {
     case call::send:
     case call::sendmsg:
     case call::read:
+    case call::notify_read:
     case call::poll_one:
     case call::kevent:
     case call::close:
@@ -126,6 +133,9 @@ bool is_never_noticed(const plan *p) {
     case call::epoll_create1:
     case call::epoll_ctl:
     case call::kqueue:
+    case call::notify_open:
+    case call::notify_add:
+    case call::notify_remove:
     case call::uring_setup:
     case call::uring_register: break;
     }

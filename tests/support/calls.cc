@@ -12,7 +12,7 @@ const char *call_name(call which) {
         "getsockopt",    "setsockopt",   "dup_cloexec",     "set_nonblocking", "recv",      "recvmsg",
         "send",          "sendmsg",      "read",            "write",         "eventfd",     "pipe_cloexec",
         "poll_one",      "epoll_create1", "epoll_ctl",      "epoll_wait_ns", "uring_setup", "uring_enter",
-        "uring_register", "kqueue",      "kevent",
+        "uring_register", "notify_open", "notify_add", "notify_remove", "notify_read", "kqueue",      "kevent",
     };
     return names[static_cast<unsigned>(which)];
 }
@@ -45,7 +45,9 @@ int call_usual_error(call which) {
     case call::eventfd:
     case call::pipe_cloexec:
     case call::kqueue:
+    case call::notify_open:
     case call::epoll_create1: return EMFILE;
+    case call::notify_add: return ENOSPC;
     case call::bind:
     case call::listen: return EADDRINUSE;
     case call::connect: return ECONNREFUSED;
@@ -61,6 +63,8 @@ int call_usual_error(call which) {
     case call::sendmsg: return ECONNRESET;
     case call::close:
     case call::set_nonblocking:
+    case call::notify_remove:
+    case call::notify_read:
     case call::read:
     case call::write: return EIO;
     case call::poll_one:

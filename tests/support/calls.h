@@ -48,6 +48,10 @@ enum class call : uint8_t {
     uring_setup,
     uring_enter,
     uring_register,
+    notify_open,
+    notify_add,
+    notify_remove,
+    notify_read,
     kqueue,
     kevent,
 };

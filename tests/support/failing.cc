@@ -148,6 +148,10 @@ FAILING(int, uring_setup, (unsigned entries, struct io_uring_params *params), (e
 FAILING(int, uring_enter, (int fd, unsigned submit, unsigned wait, unsigned flags, const void *arg, size_t arg_size),
         (fd, submit, wait, flags, arg, arg_size))
 FAILING(int, uring_register, (int fd, unsigned what, void *arg, unsigned n), (fd, what, arg, n))
+FAILING(int, notify_open, (), ())
+FAILING(int, notify_add, (int fd, const char *path, uint32_t mask), (fd, path, mask))
+FAILING(int, notify_remove, (int fd, int id), (fd, id))
+FAILING(ssize_t, notify_read, (int fd, void *to, size_t n), (fd, to, n))
 FAILING(int, kqueue, (), ())
 FAILING(int, kevent, (int kq, const struct kevent *changes, int n, struct kevent *events, int max, int64_t timeout_ns),
         (kq, changes, n, events, max, timeout_ns))
@@ -198,6 +202,10 @@ const mio::sys *failing_open(const mio::sys *base) {
     table->uring_setup = failing_uring_setup;
     table->uring_enter = failing_uring_enter;
     table->uring_register = failing_uring_register;
+    table->notify_open = failing_notify_open;
+    table->notify_add = failing_notify_add;
+    table->notify_remove = failing_notify_remove;
+    table->notify_read = failing_notify_read;
     table->kqueue = failing_kqueue;
     table->kevent = failing_kevent;
     return table;

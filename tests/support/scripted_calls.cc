@@ -333,6 +333,12 @@ static const char *scripted_environment(const char *name) {
     (void)simple(call::environment, -1);
     return mio::sys_real.environment(name);
 }
+static int scripted_notify_open() { return gives_fd(call::notify_open, -1, 0); }
+static int scripted_notify_add(int fd, const char *, uint32_t mask) { return simple(call::notify_add, fd, mask); }
+static int scripted_notify_remove(int fd, int id) { return simple(call::notify_remove, fd, id); }
+static ssize_t scripted_notify_read(int fd, void *, size_t n) {
+    return simple(call::notify_read, fd, static_cast<int64_t>(n));
+}
 static int scripted_kqueue() { return gives_fd(call::kqueue, -1, 0); }
 static int scripted_kevent(int kq, const struct kevent *, int n, struct kevent *, int max, int64_t timeout_ns) {
     return simple(call::kevent, kq, n, max, timeout_ns);
@@ -402,6 +408,10 @@ void scripted_fill(mio::sys *table) {
     table->uring_setup = scripted_uring_setup;
     table->uring_enter = scripted_uring_enter;
     table->uring_register = scripted_uring_register;
+    table->notify_open = scripted_notify_open;
+    table->notify_add = scripted_notify_add;
+    table->notify_remove = scripted_notify_remove;
+    table->notify_read = scripted_notify_read;
     table->kqueue = scripted_kqueue;
     table->kevent = scripted_kevent;
 }

@@ -7,6 +7,7 @@
 
 #define EVFILT_READ (-1)
 #define EVFILT_WRITE (-2)
+#define EVFILT_VNODE (-4)
 #define EVFILT_USER (-11)
 
 #define EV_ADD 0x0001
@@ -21,6 +22,13 @@
 #define EV_EOF 0x8000
 
 #define NOTE_LOWAT 0x00000001u
+#define NOTE_DELETE 0x0001
+#define NOTE_WRITE 0x0002
+#define NOTE_EXTEND 0x0004
+#define NOTE_ATTRIB 0x0008
+#define NOTE_LINK 0x0010
+#define NOTE_RENAME 0x0020
+#define NOTE_REVOKE 0x0040
 #define NOTE_TRIGGER 0x01000000u
 #define NOTE_FFLAGSMASK 0x00ffffffu
 #define NOTE_FFCTRLMASK 0xc0000000u
