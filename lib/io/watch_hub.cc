@@ -26,6 +26,7 @@ namespace mio {
 constexpr int64_t HALF_KEPT_NS = 5 * MIO_MILLISECOND;
 constexpr int64_t REST_NS = 100 * MIO_MILLISECOND;
 constexpr uint32_t BUCKETS_FIRST = 16;
+constexpr uint32_t ENDS = NOTIFY_DELETE_SELF | NOTIFY_UNMOUNT | NOTIFY_IGNORED;
 
 static watch_hub *hub_of_node(timer_node *node) {
     return reinterpret_cast<watch_hub *>(reinterpret_cast<char *>(node) - (sizeof(watch_hub) - sizeof(timer_node)));
@@ -239,7 +240,7 @@ static void hub_record(loop *l, watch_hub *hub, const notify_record *record, con
         return;
     }
     if (hub->halves != 0) halves_of_name(l, hub, record, name);
-    if ((record->mask & NOTIFY_IGNORED) != 0) halves_tell(l, hub); // in order: the end comes last
+    if ((record->mask & ENDS) != 0) halves_tell(l, hub); // in order: the end comes last
     if (hub->state != handle_state::open) return;
     if ((record->mask & NOTIFY_MOVED_FROM) != 0) half_keep(l, hub, record, name);
     else if ((record->mask & NOTIFY_MOVED_TO) != 0) rename_second(l, hub, record, name);
