@@ -85,3 +85,8 @@ int mio_hook_stop(mio_hook_t *public_hook) {
     hook_leave(h->on, h);
     return 0;
 }
+
+int mio_hook_is_active(const mio_hook_t *public_hook) {
+    const hook *h = ours<hook>(public_hook);
+    return handle_check(h, MIO_KIND_HOOK) == 0 && !link_alone(&h->at) ? 1 : 0;
+}

@@ -18,9 +18,17 @@ TEST(a_hook_answers_each_mistake) {
     assert_is(mio_hook_start(nullptr, nothing, nullptr), MIO_EINVAL);
     assert_is(mio_hook_start(hook, nullptr, nullptr), MIO_EINVAL);
     assert_is(mio_hook_stop(nullptr), MIO_EINVAL);
+    assert_is(mio_hook_is_active(nullptr), 0);
+    assert_is(mio_hook_is_active(hook), 0);
+    assert_is(mio_hook_start(hook, nothing, nullptr), 0);
+    assert_is(mio_hook_is_active(hook), 1);
     assert_is(mio_hook_stop(hook), 0);
+    assert_is(mio_hook_is_active(hook), 0);
     assert_is(mio_hook_stop(hook), 0);
     run_to_end(loop); // a stopped hook keeps nothing alive
+    assert_is(mio_hook_start(hook, nothing, nullptr), 0);
+    assert_is(mio_handle_close(hook, nullptr, nullptr), 0);
+    assert_is(mio_hook_is_active(hook), 0);
 }
 
 static void hook_writes(mio_hook_t *hook, void *arg) {
