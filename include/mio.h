@@ -18,6 +18,7 @@
 #include <mio/poll.h>
 #include <mio/remote.h>
 #include <mio/req.h>
+#include <mio/signal.h>
 #include <mio/sim.h>
 #include <mio/stream.h>
 #include <mio/tcp.h>

@@ -19,7 +19,8 @@ enum mio_kind MIO_ENUM_ {
     MIO_KIND_HOOK = 4,
     MIO_KIND_WAKEUP = 5,
     MIO_KIND_POLL = 6,
-    MIO_KIND_WATCH = 7
+    MIO_KIND_WATCH = 7,
+    MIO_KIND_SIGNAL = 8
 };
 
 /* Any noun as a handle; in C++ it is one already. */
@@ -35,7 +36,8 @@ enum mio_kind MIO_ENUM_ {
         mio_hook_t *: (mio_handle_t *)(x),         \
         mio_wakeup_t *: (mio_handle_t *)(x),       \
         mio_poll_t *: (mio_handle_t *)(x),         \
-        mio_watch_t *: (mio_handle_t *)(x))
+        mio_watch_t *: (mio_handle_t *)(x),        \
+        mio_signal_t *: (mio_handle_t *)(x))
 #endif
 
 MIO_BEGIN
@@ -81,6 +83,7 @@ MIO_API mio_hook_t *mio_hook_from(mio_handle_t *handle);
 MIO_API mio_wakeup_t *mio_wakeup_from(mio_handle_t *handle);
 MIO_API mio_poll_t *mio_poll_from(mio_handle_t *handle);
 MIO_API mio_watch_t *mio_watch_from(mio_handle_t *handle);
+MIO_API mio_signal_t *mio_signal_from(mio_handle_t *handle);
 
 MIO_END
 

@@ -56,7 +56,9 @@ enum mio_sim_kind MIO_ENUM_ {
     MIO_SIM_FD_LIMIT,      /* `room` more descriptors than there are when it begins, then MIO_EMFILE */
     MIO_SIM_MEMORY_LIMIT,  /* loops of the world may allocate `room` bytes more than they have when it begins */
     MIO_SIM_CLOCK_JUMP,    /* time jumps forward by jump_ns, the loops' clocks with it: what became due comes late */
-    MIO_SIM_WALL_JUMP      /* mio_sim_wall_ns jumps by jump_ns, forward or back; no loop looks at it */
+    MIO_SIM_WALL_JUMP,     /* mio_sim_wall_ns jumps by jump_ns, forward or back; no loop looks at it */
+    MIO_SIM_SIGNAL         /* no misfortune: signal number `signal` is delivered once to the loops of a.nodes, to each
+                            * handle that watches it (<mio/signal.h>); where none does, nothing happens */
 };
 
 enum mio_sim_call MIO_ENUM_ { /* of MIO_SIM_FAIL */
@@ -88,6 +90,7 @@ typedef struct mio_sim_fault {
     uint32_t ppm;
     int call;         /* enum mio_sim_call */
     int error;
+    int signal;
 } mio_sim_fault_t;
 MIO_DEFINE_INIT_(mio_sim_fault_t);
 #define MIO_SIM_FAULT_INIT MIO_OPTIONS_INIT_(mio_sim_fault_t)
@@ -96,7 +99,8 @@ MIO_DEFINE_INIT_(mio_sim_fault_t);
 typedef struct mio_sim_draw_options {
     size_t size;
     uint32_t kinds;     /* bit k: mio_sim_kind k. 0: all of the network's (PARTITION, BLACK_HOLE, RESET, LATENCY,
-                         * BANDWIDTH, LOSS) and PAUSE. MIO_SIM_HEAL is not drawn: what lasts ends by itself */
+                         * BANDWIDTH, LOSS) and PAUSE. MIO_SIM_HEAL is not drawn: what lasts ends by itself;
+                         * nor is MIO_SIM_SIGNAL */
     uint64_t nodes;     /* bit n: node n takes part; 0: nodes 0 and 1 */
     int64_t within_ns;  /* every fault has begun and ended by then; default 10 s */
     int64_t longest_ns; /* of one fault; default: a quarter of within_ns */

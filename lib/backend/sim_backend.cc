@@ -14,6 +14,7 @@
 #include "base/thread.h"
 #include "core/dispatch.h"
 #include "core/lane.h"
+#include "core/remote.h"
 
 #include <mio/error.h>
 
@@ -452,7 +453,7 @@ static int backend_sim_poll(loop *l, int64_t timeout_ns) {
         const uint32_t reported = deliver(l);
         if (ending && done_room(l) == 0) settle_cancelled(sl);
         if (reported != 0 || sim_loop_has_work(sl) || w->now_ns >= until_ns) return 0;
-        if (l->done_head != l->done_tail || !queue_empty(l->settled)) return 0;
+        if (l->done_head != l->done_tail || !queue_empty(l->settled) || remote_pending(l->box)) return 0;
         const int64_t next_ns = sim_next_event_ns(w);
         // Nothing in this world can ever wake the loop: a real one would hang.
         if (next_ns == MIO_NEVER && until_ns == MIO_NEVER) return -ETIMEDOUT;

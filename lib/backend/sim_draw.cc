@@ -106,7 +106,8 @@ static void amounts(source *from, const mio_sim_draw_options_t *o, mio_sim_fault
     case MIO_SIM_MEMORY_LIMIT: f->room = between(from, 0, 1 << 18); break;
     case MIO_SIM_CLOCK_JUMP: f->jump_ns = magnitude(from, MIO_MILLISECOND, o->longest_ns + MIO_MILLISECOND); break;
     case MIO_SIM_WALL_JUMP: f->jump_ns = between(from, -MIO_MINUTE * 60, MIO_MINUTE * 60); break;
-    case MIO_SIM_HEAL: break;
+    case MIO_SIM_HEAL:
+    case MIO_SIM_SIGNAL: break; // are not drawn
     }
 }
 
@@ -206,6 +207,10 @@ static void add_what(line *to, const mio_sim_fault_t *f) {
     case MIO_SIM_MEMORY_LIMIT: add(to, "room for %lld bytes", static_cast<long long>(f->room)); return;
     case MIO_SIM_CLOCK_JUMP: add(to, "clock jumps by %.6f s", seconds(f->jump_ns)); return;
     case MIO_SIM_WALL_JUMP: add(to, "wall clock jumps by %.6f s", seconds(f->jump_ns)); return;
+    case MIO_SIM_SIGNAL:
+        add(to, "signal %d to ", f->signal);
+        add_side(to, &f->a);
+        return;
     }
     add_sides(to, f);
 }
@@ -270,7 +275,7 @@ int mio_sim_format(const mio_sim_fault_t *fault, char *text, size_t size) {
     if (fault == nullptr || text == nullptr) return MIO_EINVAL;
     const int error = options_copy(&f, sizeof f, fault);
     if (error < 0) return error;
-    if (f.kind < MIO_SIM_PARTITION || f.kind > MIO_SIM_WALL_JUMP) return MIO_EINVAL;
+    if (f.kind < MIO_SIM_PARTITION || f.kind > MIO_SIM_SIGNAL) return MIO_EINVAL;
     line whole;
     whole.length = 0;
     add(&whole, "after %.6f s", seconds(f.after_ns));

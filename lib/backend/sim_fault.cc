@@ -11,7 +11,9 @@
 #include "backend/sim.h"
 
 #include "base/thread.h"
+#include "core/dispatch.h"
 #include "core/options.h"
+#include "core/signals.h"
 
 #include <mio/error.h>
 
@@ -39,7 +41,8 @@ static bool lasts(int kind) {
     case MIO_SIM_HEAL:
     case MIO_SIM_RESET:
     case MIO_SIM_CLOCK_JUMP:
-    case MIO_SIM_WALL_JUMP: return false;
+    case MIO_SIM_WALL_JUMP:
+    case MIO_SIM_SIGNAL: return false;
     }
     return false;
 }
@@ -83,6 +86,7 @@ static bool amounts_valid(const mio_sim_fault_t *f) {
     case MIO_SIM_MEMORY_LIMIT: return f->room >= 0 && f->room <= MOST;
     case MIO_SIM_CLOCK_JUMP: return f->jump_ns >= 0 && f->jump_ns <= LONGEST_NS;
     case MIO_SIM_WALL_JUMP: return f->jump_ns >= -LONGEST_NS && f->jump_ns <= LONGEST_NS;
+    case MIO_SIM_SIGNAL: return signal_is_watchable(f->signal);
     }
     return false;
 }
@@ -239,6 +243,13 @@ static void jump(sim_world *w, int64_t by_ns) {
     sim_advance(w, to_ns < LATEST_NS ? to_ns : w->now_ns);
 }
 
+static void raise_signal(sim_world *w, const sim_fault *f) {
+    for (link *at = w->loops.next; at != &w->loops; at = at->next) {
+        auto *sl = reinterpret_cast<sim_loop *>(at);
+        if (f->a.nodes == 0 || (f->a.nodes >> sl->node & 1) != 0) signals_raise(sl->on, f->what.signal);
+    }
+}
+
 // f is a copy: the list may change.
 static void happen(sim_world *w, const sim_fault *f) {
     switch (static_cast<mio_sim_kind>(f->what.kind)) {
@@ -247,6 +258,7 @@ static void happen(sim_world *w, const sim_fault *f) {
     case MIO_SIM_BLACK_HOLE: sim_connections_swallow(w, f); break;
     case MIO_SIM_CLOCK_JUMP: jump(w, f->what.jump_ns); break;
     case MIO_SIM_WALL_JUMP: w->faults.wall_jumped_ns = sim_moved_ns(w->faults.wall_jumped_ns, f->what.jump_ns); break;
+    case MIO_SIM_SIGNAL: raise_signal(w, f); break;
     case MIO_SIM_PARTITION:
     case MIO_SIM_LATENCY:
     case MIO_SIM_BANDWIDTH:

@@ -340,6 +340,8 @@ static int sim_sys_kqueue() { return -ENOSYS; }
 static int sim_sys_kevent(int, const struct kevent *, int, struct kevent *, int, int64_t) { return -ENOSYS; }
 
 static int sim_sys_socketpair(int, int, int, int *) { return -ENOSYS; }
+static int sim_sys_sigaction(int, const struct sigaction *, struct sigaction *) { return -ENOSYS; }
+static int sim_sys_thread_sigmask(int, const sigset_t *, sigset_t *) { return -ENOSYS; }
 
 const sys sys_sim = {
     sim_alloc,
@@ -388,6 +390,8 @@ const sys sys_sim = {
     sim_sys_notify_read,
     sim_sys_kqueue,
     sim_sys_kevent,
+    sim_sys_sigaction,
+    sim_sys_thread_sigmask,
 };
 
 }

@@ -82,6 +82,11 @@ static int sys_poll_one(int fd, short events, int timeout_ms) {
     return n > 0 ? one.revents : negated(n);
 }
 
+static int sys_sigaction(int number, const struct sigaction *action, struct sigaction *before) {
+    return negated(::sigaction(number, action, before));
+}
+static int sys_thread_sigmask(int how, const sigset_t *set, sigset_t *before) { return -::pthread_sigmask(how, set, before); }
+
 const sys sys_real = {
     sys_alloc,
     sys_resize,
@@ -129,6 +134,8 @@ const sys sys_real = {
     sys_notify_read,
     sys_kqueue,
     sys_kevent,
+    sys_sigaction,
+    sys_thread_sigmask,
 };
 
 }

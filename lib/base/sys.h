@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/select.h> // sigset_t
 #include <sys/socket.h>
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -15,6 +16,7 @@
 struct epoll_event;
 struct io_uring_params;
 struct kevent;
+struct sigaction;
 
 namespace mio {
 
@@ -86,6 +88,9 @@ struct sys {
     int (*kqueue)(); // closed on exec
     // kevent(2): the number of events, errors of changes among them. timeout_ns < 0: forever.
     int (*kevent)(int kq, const struct kevent *changes, int n, struct kevent *events, int max, int64_t timeout_ns);
+
+    int (*sigaction)(int number, const struct sigaction *action, struct sigaction *before);
+    int (*thread_sigmask)(int how, const sigset_t *set, sigset_t *before); // pthread_sigmask
 };
 
 extern const sys sys_real;

@@ -40,6 +40,7 @@ static const char *kind_name(unsigned kind) {
     case MIO_KIND_WAKEUP: return "wakeup";
     case MIO_KIND_POLL: return "poll";
     case MIO_KIND_WATCH: return "watch";
+    case MIO_KIND_SIGNAL: return "signal";
     }
     return "handle";
 }

@@ -50,12 +50,21 @@ void watch_timer_due(loop *l, timer_node *node);
 void wakeup_run(loop *l, struct wakeup_node *node);
 void hook_run_phase(loop *l, int phase);
 
+// Signals. run: the node of a watch came out of the inbox (by wakeup_run). raise: of a simulated world.
+void signal_run(loop *l, struct wakeup_node *node);
+void signals_raise(loop *l, int number);
+// As stream_read_cancel, stream_read_abandon.
+int signal_cancel(handle *h);
+void signal_abandon(handle *h);
+
 // Handles. sizes: of the bodies, by kind. begin: the handle became CLOSING: end its requests, cancel its carriers;
 // called once more when a CLOSING handle is abandoned: drop what is queued for the user.
 // ended: carriers are FREE and lanes empty, the descriptor is closed: free what the kind owns. No user code.
 extern const uint32_t handle_sizes[HANDLE_KINDS];
 void handle_begin_close(loop *l, handle *h);
 void handle_ended(loop *l, handle *h);
+// A fork's child frees the loop, in whatever state the handle is: what else than the loop knows of it forgets it.
+void handle_forget(handle *h);
 close_note *handle_close_note(handle *h);
 
 // Starved readers may try again.

@@ -100,12 +100,14 @@ static void loop_prepare_lists(loop *l) {
     for (link &hooks : l->hooks) link_init(&hooks);
 }
 
-// In a fork's child handles do not end; what they had from the allocator goes all the same.
-static void extensions_release(loop *l) {
+// In a fork's child handles do not end; who knows of them and what they had from the allocator goes all the same.
+static void handles_leave(loop *l) {
     for (unsigned kind = 1; kind < HANDLE_KINDS; kind++)
         for (uint32_t i = 0; i < slab_slots(&l->slabs[kind]); i++) {
             auto *h = static_cast<handle *>(slab_at(&l->slabs[kind], i));
-            if (slab_is_live(h) && h->extra != nullptr) memory_release(&l->mem, h->extra, sizeof(extension));
+            if (!slab_is_live(h)) continue;
+            handle_forget(h);
+            if (h->extra != nullptr) memory_release(&l->mem, h->extra, sizeof(extension));
         }
 }
 
@@ -116,7 +118,7 @@ void loop_free(loop *l, bool in_child) {
         pool_close(l);
         arena_orphan(l->buffers);
     }
-    if (in_child) extensions_release(l);
+    if (in_child) handles_leave(l);
     jobs_close(l, in_child);
     for (slab &s : l->slabs) slab_close(&s);
     if (l->done != nullptr) memory_release(&l->mem, l->done, l->done_capacity * sizeof(completion));

@@ -60,11 +60,12 @@ void carrier_poke(loop *l, request *carrier, op_code op) {
 
 // --- what the user asks ---------------------------------------------------------------------------------------------
 
-// One of the three is set when the id names a request in flight.
+// One of them is set when the id names a request in flight.
 struct found {
     lane_request *req;
     channel *continuous;
     loose_request *loose;
+    handle *signal;
 };
 
 static bool request_find(loop *l, mio_req_t id, found *out) {
@@ -83,8 +84,9 @@ static bool request_find(loop *l, mio_req_t id, found *out) {
         return out->req->state != request_state::free && (out->req->flags & REQUEST_ABANDONED) == 0;
     }
     auto *h = static_cast<handle *>(object);
-    if (h->kind != MIO_KIND_STREAM && h->kind != MIO_KIND_LISTENER) return false;
-    out->continuous = static_cast<channel *>(h);
+    if (h->kind == MIO_KIND_SIGNAL) out->signal = h;
+    else if (h->kind != MIO_KIND_STREAM && h->kind != MIO_KIND_LISTENER) return false;
+    else out->continuous = static_cast<channel *>(h);
     return (h->flags & HANDLE_ABANDONED) == 0 && h->requests != 0;
 }
 
@@ -104,6 +106,7 @@ int mio_req_cancel(mio_loop_t *public_loop, mio_req_t id) {
         return 0;
     }
     if (f.loose != nullptr) return loose_cancel(l, f.loose, MIO_ECANCELED);
+    if (f.signal != nullptr) return signal_cancel(f.signal);
     if (f.continuous->kind == MIO_KIND_STREAM) return stream_read_cancel(l, f.continuous);
     return listener_accept_cancel(l, f.continuous);
 }
@@ -153,7 +156,8 @@ int mio_req_abandon(mio_loop_t *public_loop, mio_req_t id) {
         return 0;
     }
     if (f.loose != nullptr) return loose_abandon(l, f.loose);
-    if (f.continuous->kind == MIO_KIND_STREAM) stream_read_abandon(l, f.continuous);
+    if (f.signal != nullptr) signal_abandon(f.signal);
+    else if (f.continuous->kind == MIO_KIND_STREAM) stream_read_abandon(l, f.continuous);
     else listener_accept_abandon(l, f.continuous);
     return 0;
 }

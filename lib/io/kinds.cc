@@ -6,6 +6,7 @@
 #include "io/hook.h"
 #include "io/listener.h"
 #include "io/poll.h"
+#include "io/signal.h"
 #include "io/stream.h"
 #include "io/timer.h"
 #include "io/wakeup.h"
@@ -18,9 +19,10 @@ namespace mio {
 const uint32_t handle_sizes[HANDLE_KINDS] = {
     0, // MIO_KIND_NONE
     sizeof(stream), sizeof(listener), sizeof(timer), sizeof(hook), sizeof(wakeup), sizeof(struct poll), WATCH_SIZE,
+    sizeof(signal_handle),
 };
 static_assert(MIO_KIND_STREAM == 1 && MIO_KIND_LISTENER == 2 && MIO_KIND_TIMER == 3 && MIO_KIND_HOOK == 4 &&
-                  MIO_KIND_WAKEUP == 5 && MIO_KIND_POLL == 6 && MIO_KIND_WATCH == 7,
+                  MIO_KIND_WAKEUP == 5 && MIO_KIND_POLL == 6 && MIO_KIND_WATCH == 7 && MIO_KIND_SIGNAL == 8,
               "the order of the table");
 
 static enum mio_kind kind_of(const handle *h) { return static_cast<enum mio_kind>(h->kind); }
@@ -35,6 +37,7 @@ void handle_begin_close(loop *l, handle *h) {
     case MIO_KIND_WAKEUP: wakeup_begin_close(l, static_cast<wakeup *>(h)); return;
     case MIO_KIND_POLL: poll_begin_close(l, static_cast<struct poll *>(h)); return;
     case MIO_KIND_WATCH: watch_begin_close(l, static_cast<channel *>(h)); return;
+    case MIO_KIND_SIGNAL: signal_begin_close(l, static_cast<signal_handle *>(h)); return;
     case MIO_KIND_NONE: break;
     }
     mio_assert(false && "a handle has a kind");
@@ -49,8 +52,25 @@ void handle_ended(loop *l, handle *h) {
     case MIO_KIND_TIMER:
     case MIO_KIND_HOOK:
     case MIO_KIND_WAKEUP:
-    case MIO_KIND_POLL: return;
+    case MIO_KIND_POLL:
+    case MIO_KIND_SIGNAL: return;
     case MIO_KIND_WATCH: watch_ended(l, static_cast<channel *>(h)); return;
+    case MIO_KIND_NONE: break;
+    }
+    mio_assert(false && "a handle has a kind");
+}
+
+// Of these only a signal is known to others than its loop.
+void handle_forget(handle *h) {
+    switch (kind_of(h)) {
+    case MIO_KIND_SIGNAL: signal_forget(static_cast<signal_handle *>(h)); return;
+    case MIO_KIND_STREAM:
+    case MIO_KIND_LISTENER:
+    case MIO_KIND_TIMER:
+    case MIO_KIND_HOOK:
+    case MIO_KIND_WAKEUP:
+    case MIO_KIND_POLL:
+    case MIO_KIND_WATCH: return;
     case MIO_KIND_NONE: break;
     }
     mio_assert(false && "a handle has a kind");
@@ -65,6 +85,7 @@ void channel_polled(loop *l, channel *c, const completion *done) {
     case MIO_KIND_TIMER:
     case MIO_KIND_HOOK:
     case MIO_KIND_WAKEUP:
+    case MIO_KIND_SIGNAL:
     case MIO_KIND_NONE: break;
     }
     mio_assert(false && "a kind that polls");
@@ -80,6 +101,7 @@ close_note *handle_close_note(handle *h) {
     case MIO_KIND_WAKEUP: return &static_cast<wakeup *>(h)->closing;
     case MIO_KIND_POLL: return &static_cast<struct poll *>(h)->closing;
     case MIO_KIND_WATCH: return &static_cast<watch_part *>(h)->closing;
+    case MIO_KIND_SIGNAL: return &static_cast<signal_handle *>(h)->closing;
     case MIO_KIND_NONE: break;
     }
     panic(__FILE__, __LINE__, "a handle has a kind");
@@ -102,3 +124,4 @@ mio_hook_t *mio_hook_from(mio_handle_t *h) { return theirs_of_kind<mio_hook_t>(h
 mio_wakeup_t *mio_wakeup_from(mio_handle_t *h) { return theirs_of_kind<mio_wakeup_t>(h, MIO_KIND_WAKEUP); }
 mio_poll_t *mio_poll_from(mio_handle_t *h) { return theirs_of_kind<mio_poll_t>(h, MIO_KIND_POLL); }
 mio_watch_t *mio_watch_from(mio_handle_t *h) { return theirs_of_kind<mio_watch_t>(h, MIO_KIND_WATCH); }
+mio_signal_t *mio_signal_from(mio_handle_t *h) { return theirs_of_kind<mio_signal_t>(h, MIO_KIND_SIGNAL); }

@@ -22,6 +22,10 @@ static wakeup *wakeup_of_node(wakeup_node *node) {
 
 void wakeup_run(loop *l, wakeup_node *node) {
     wakeup *w = wakeup_of_node(node);
+    if (w->kind == MIO_KIND_SIGNAL) { // its node lies at the same place
+        signal_run(l, node);
+        return;
+    }
     mio_assert(w->kind == MIO_KIND_WAKEUP && w->on == l);
     const bool was_pending = node->pending.exchange(false, std::memory_order_acq_rel);
     mio_assert(was_pending);

@@ -52,6 +52,7 @@ TEST(every_handle_call_survives_null) {
     ck_assert_ptr_null(mio_timer_from(nullptr));
     ck_assert_ptr_null(mio_hook_from(nullptr));
     ck_assert_ptr_null(mio_wakeup_from(nullptr));
+    ck_assert_ptr_null(mio_signal_from(nullptr));
 }
 
 TEST(every_noun_is_a_handle_and_knows_its_kind) {

@@ -148,6 +148,12 @@ TEST(each_kind_of_fault_has_its_words) {
     f.kind = MIO_SIM_WALL_JUMP;
     f.jump_ns = -MIO_SECOND;
     says("after 0.000000 s: wall clock jumps by -1.000000 s");
+    f.kind = MIO_SIM_SIGNAL;
+    f.signal = 15;
+    f.a = {};
+    says("after 0.000000 s: signal 15 to all");
+    f.a.nodes = 4;
+    says("after 0.000000 s: signal 15 to node 2");
     f = MIO_SIM_FAULT_INIT; // none is longer
     f.kind = MIO_SIM_LATENCY;
     f.after_ns = f.for_ns = f.latency_min_ns = f.latency_max_ns = INT64_MAX;
@@ -163,7 +169,7 @@ TEST(each_kind_of_fault_has_its_words) {
     assert_is(mio_sim_format(nullptr, text, 20), MIO_EINVAL);
     f.kind = 0;
     assert_is(mio_sim_format(&f, text, sizeof text), MIO_EINVAL);
-    f.kind = MIO_SIM_WALL_JUMP + 1;
+    f.kind = MIO_SIM_SIGNAL + 1;
     assert_is(mio_sim_format(&f, text, sizeof text), MIO_EINVAL);
 }
 

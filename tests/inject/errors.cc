@@ -51,6 +51,8 @@ const int *errors_of(call which) {
     case call::map_fd: return memory;
     case call::release:
     case call::unmap:
+    case call::sigaction:
+    case call::thread_sigmask:
     case call::monotonic_ns: return none;
     case call::socket: return new_socket;
     case call::socketpair: return two_sockets;
@@ -115,6 +117,8 @@ bool is_never_noticed(const plan *p) {
     case call::map_shared:
     case call::map_fd:
     case call::monotonic_ns:
+    case call::sigaction:
+    case call::thread_sigmask:
     case call::socket:
     case call::socketpair:
     case call::bind:

@@ -12,7 +12,8 @@ const char *call_name(call which) {
         "getsockopt",    "setsockopt",   "dup_cloexec",     "set_nonblocking", "recv",      "recvmsg",
         "send",          "sendmsg",      "read",            "write",         "eventfd",     "pipe_cloexec",
         "poll_one",      "epoll_create1", "epoll_ctl",      "epoll_wait_ns", "uring_setup", "uring_enter",
-        "uring_register", "notify_open", "notify_add", "notify_remove", "notify_read", "kqueue",      "kevent",
+        "uring_register", "notify_open", "notify_add",      "notify_remove", "notify_read", "kqueue",
+        "kevent",        "sigaction",    "thread_sigmask",
     };
     return names[static_cast<unsigned>(which)];
 }
@@ -24,7 +25,7 @@ bool call_allocates(call which) {
 
 bool call_can_fail(call which) {
     return which != call::release && which != call::unmap && which != call::monotonic_ns &&
-           which != call::environment;
+           which != call::environment && which != call::sigaction && which != call::thread_sigmask;
 }
 
 int call_usual_error(call which) {
@@ -73,6 +74,8 @@ int call_usual_error(call which) {
     case call::epoll_wait_ns: return EINTR;
     case call::release:
     case call::unmap:
+    case call::sigaction:
+    case call::thread_sigmask:
     case call::monotonic_ns:
     case call::environment: break;
     }

@@ -155,6 +155,8 @@ FAILING(ssize_t, notify_read, (int fd, void *to, size_t n), (fd, to, n))
 FAILING(int, kqueue, (), ())
 FAILING(int, kevent, (int kq, const struct kevent *changes, int n, struct kevent *events, int max, int64_t timeout_ns),
         (kq, changes, n, events, max, timeout_ns))
+FAILING(int, sigaction, (int number, const struct sigaction *action, struct sigaction *before), (number, action, before))
+FAILING(int, thread_sigmask, (int how, const sigset_t *set, sigset_t *before), (how, set, before))
 
 #undef FAILING
 
@@ -208,6 +210,8 @@ const mio::sys *failing_open(const mio::sys *base) {
     table->notify_read = failing_notify_read;
     table->kqueue = failing_kqueue;
     table->kevent = failing_kevent;
+    table->sigaction = failing_sigaction;
+    table->thread_sigmask = failing_thread_sigmask;
     return table;
 }
 

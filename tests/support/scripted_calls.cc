@@ -3,6 +3,7 @@
 #include "support/scripted_inside.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -343,6 +344,14 @@ static int scripted_kqueue() { return gives_fd(call::kqueue, -1, 0); }
 static int scripted_kevent(int kq, const struct kevent *, int n, struct kevent *, int max, int64_t timeout_ns) {
     return simple(call::kevent, kq, n, max, timeout_ns);
 }
+static int scripted_sigaction(int number, const struct sigaction *action, struct sigaction *before) {
+    if (before != nullptr) *before = {};
+    return simple(call::sigaction, -1, number, action != nullptr);
+}
+static int scripted_thread_sigmask(int how, const sigset_t *, sigset_t *before) {
+    if (before != nullptr) sigemptyset(before);
+    return simple(call::thread_sigmask, -1, how);
+}
 static int scripted_epoll_create1(int flags) { return gives_fd(call::epoll_create1, -1, 0, flags); }
 static int scripted_epoll_ctl(int epfd, int what, int fd, struct epoll_event *event) {
     return simple(call::epoll_ctl, epfd, what, fd, event != nullptr ? event->events : 0);
@@ -414,6 +423,8 @@ void scripted_fill(mio::sys *table) {
     table->notify_read = scripted_notify_read;
     table->kqueue = scripted_kqueue;
     table->kevent = scripted_kevent;
+    table->sigaction = scripted_sigaction;
+    table->thread_sigmask = scripted_thread_sigmask;
 }
 
 }
