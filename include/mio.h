@@ -16,6 +16,7 @@
 #include <mio/listener.h>
 #include <mio/loop.h>
 #include <mio/poll.h>
+#include <mio/process.h>
 #include <mio/remote.h>
 #include <mio/req.h>
 #include <mio/signal.h>

@@ -44,6 +44,7 @@ struct mio_wakeup : mio_handle { MIO_OPAQUE_(mio_wakeup); };
 struct mio_poll : mio_handle { MIO_OPAQUE_(mio_poll); };
 struct mio_watch : mio_handle { MIO_OPAQUE_(mio_watch); };
 struct mio_signal : mio_handle { MIO_OPAQUE_(mio_signal); };
+struct mio_process : mio_handle { MIO_OPAQUE_(mio_process); };
 #undef MIO_OPAQUE_
 #endif
 
@@ -60,6 +61,7 @@ typedef struct mio_workers mio_workers_t;
 typedef struct mio_poll mio_poll_t;
 typedef struct mio_watch mio_watch_t;
 typedef struct mio_signal mio_signal_t;
+typedef struct mio_process mio_process_t;
 
 /* Public enums hold any int in C++ as they do in C: a wrong value is an error code, not undefined behaviour. */
 #ifdef __cplusplus

@@ -311,7 +311,6 @@ static ssize_t sim_sys_write(int fd, const void *from, size_t n) { return sim_sy
 
 // --- what a world does not have -------------------------------------------------------------------------------------
 
-static int sim_sys_thread_start(pthread_t *, void *(*)(void *), void *) { return -ENOSYS; }
 static const char *sim_sys_environment(const char *) { return nullptr; }
 static int sim_sys_eventfd(unsigned, int) { return -ENOSYS; }
 static int sim_sys_pipe_cloexec(int *) { return -ENOSYS; }
@@ -340,6 +339,11 @@ static int sim_sys_kqueue() { return -ENOSYS; }
 static int sim_sys_kevent(int, const struct kevent *, int, struct kevent *, int, int64_t) { return -ENOSYS; }
 
 static int sim_sys_socketpair(int, int, int, int *) { return -ENOSYS; }
+static int sim_sys_thread_start(pthread_t *, void *(*)(void *), void *) { return -ENOSYS; }
+static int sim_sys_spawn(const struct spawn_plan *) { return -ENOSYS; }
+static int sim_sys_pidfd_open(int) { return -ENOSYS; }
+static int sim_sys_child_wait(int, int, struct spawn_end *) { return -ENOSYS; }
+static int sim_sys_child_kill(int, int, int) { return -ENOSYS; }
 static int sim_sys_sigaction(int, const struct sigaction *, struct sigaction *) { return -ENOSYS; }
 static int sim_sys_thread_sigmask(int, const sigset_t *, sigset_t *) { return -ENOSYS; }
 
@@ -392,6 +396,10 @@ const sys sys_sim = {
     sim_sys_kevent,
     sim_sys_sigaction,
     sim_sys_thread_sigmask,
+    sim_sys_spawn,
+    sim_sys_pidfd_open,
+    sim_sys_child_wait,
+    sim_sys_child_kill,
 };
 
 }

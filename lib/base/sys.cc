@@ -1,10 +1,12 @@
 // The real table: each system call as it is, with errno negated on the spot. What every system has is here; what they
 // have in ways of their own is beside it, in sys_linux.cc or sys_bsd.cc, of which a build takes one. Decides nothing:
 // EINTR, short counts and all other weather go up as they come.
+#include "base/spawn.h"
 #include "base/sys_platform.h"
 
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -136,6 +138,10 @@ const sys sys_real = {
     sys_kevent,
     sys_sigaction,
     sys_thread_sigmask,
+    spawn_process,
+    sys_pidfd_open,
+    sys_child_wait,
+    sys_child_kill,
 };
 
 }

@@ -20,6 +20,9 @@ struct sigaction;
 
 namespace mio {
 
+struct spawn_plan;
+struct spawn_end;
+
 struct sys {
     // Memory: malloc, realloc, free; sizes are given back for the tables that count. nullptr: none left.
     void *(*alloc)(size_t size);
@@ -91,6 +94,13 @@ struct sys {
 
     int (*sigaction)(int number, const struct sigaction *action, struct sigaction *before);
     int (*thread_sigmask)(int how, const sigset_t *set, sigset_t *before); // pthread_sigmask
+
+    int (*spawn)(const struct spawn_plan *plan); // base/spawn.h: the child's process number
+    int (*pidfd_open)(int pid);                  // closed on exec; -ENOSYS: there are none here
+    // Waits for the end of a child of ours, named by its pidfd or, where that is -1, by its number. end: reaps it and does
+    // not wait: 1, or 0 while it runs. nullptr: waits, and leaves it to be reaped: 1.
+    int (*child_wait)(int pid, int pidfd, struct spawn_end *end);
+    int (*child_kill)(int pid, int pidfd, int number); // kill, pidfd_send_signal
 };
 
 extern const sys sys_real;

@@ -14,15 +14,18 @@
 //   6. macOS refuses waits of more than 10^8 seconds (EINVAL), FreeBSD knew limits, too: no wait is longer than a day.
 #include "base/notify.h"
 #include "base/socket.h"
+#include "base/spawn.h"
 #include "base/sys_platform.h"
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/event.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -315,6 +318,21 @@ ssize_t sys_notify_read(int kq, void *to, size_t n) {
 // --- what only Linux has --------------------------------------------------------------------------------------------
 
 void *sys_map_fd(int, size_t, int64_t) { return nullptr; }
+int sys_pidfd_open(int) { return -ENOSYS; }
+int sys_child_kill(int pid, int, int number) { return negated(::kill(pid, number)); }
+int sys_child_wait(int pid, int, struct spawn_end *end) {
+    if (end == nullptr) {
+        siginfo_t info;
+        return ::waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOWAIT) == 0 ? 1 : -errno;
+    }
+    int status = 0;
+    const pid_t ended = ::wait4(pid, &status, WNOHANG, &end->usage);
+    if (ended <= 0) return negated(ended);
+    end->status = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    end->signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+    end->core_dumped = WIFSIGNALED(status) && WCOREDUMP(status);
+    return 1;
+}
 int sys_eventfd(unsigned, int) { return -ENOSYS; }
 int sys_epoll_create1(int) { return -ENOSYS; }
 int sys_epoll_ctl(int, int, int, struct epoll_event *) { return -ENOSYS; }

@@ -33,6 +33,9 @@ int sys_notify_open();
 int sys_notify_add(int fd, const char *path, uint32_t mask);
 int sys_notify_remove(int fd, int id);
 ssize_t sys_notify_read(int fd, void *to, size_t n);
+int sys_pidfd_open(int pid);
+int sys_child_wait(int pid, int pidfd, struct spawn_end *end);
+int sys_child_kill(int pid, int pidfd, int number);
 int sys_kqueue();
 int sys_kevent(int kq, const struct kevent *changes, int n, struct kevent *events, int max, int64_t timeout_ns);
 

@@ -50,12 +50,14 @@ void watch_timer_due(loop *l, timer_node *node);
 void wakeup_run(loop *l, struct wakeup_node *node);
 void hook_run_phase(loop *l, int phase);
 
-// Signals. run: the node of a watch came out of the inbox (by wakeup_run). raise: of a simulated world.
+// Signals. run: the node of a watch came out of the inbox. raise: of a simulated world.
 void signal_run(loop *l, struct wakeup_node *node);
 void signals_raise(loop *l, int number);
 // As stream_read_cancel, stream_read_abandon.
 int signal_cancel(handle *h);
 void signal_abandon(handle *h);
+// The node of a child came out of the inbox.
+void process_run(loop *l, struct wakeup_node *node);
 
 // Handles. sizes: of the bodies, by kind. begin: the handle became CLOSING: end its requests, cancel its carriers;
 // called once more when a CLOSING handle is abandoned: drop what is queued for the user.

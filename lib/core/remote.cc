@@ -82,6 +82,26 @@ void remote_notify(remote *r) {
     r->with->wake(r);
 }
 
+bool wakeup_node_put(remote *r, wakeup_node *node) {
+    if (node->pending.exchange(true, std::memory_order_acq_rel)) return true;
+    if (!inbox_put(&r->wakeups, node)) {
+        node->pending.store(false, std::memory_order_release);
+        return false;
+    }
+    remote_notify(r);
+    return true;
+}
+
+// From now on its sender may put it in again.
+static void node_run(loop *l, wakeup_node *node) {
+    switch (node->of) {
+    case NODE_OF_WAKEUP: wakeup_run(l, node); return;
+    case NODE_OF_SIGNAL: signal_run(l, node); return;
+    case NODE_OF_PROCESS: process_run(l, node); return;
+    }
+    mio_assert(false && "a node has an owner");
+}
+
 bool remote_pending(const remote *r) {
     return !inbox_empty(&r->posts) || !inbox_empty(&r->wakeups) || !inbox_empty(&r->jobs) ||
            r->stop.load(std::memory_order_relaxed) != 0;
@@ -176,8 +196,8 @@ void remote_run(loop *l) {
         queue<wakeup_node> batch = inbox_take(&r->wakeups);
         wakeup_node *node = batch.head;
         while (node != nullptr) {
-            wakeup_node *next = node->next; // before wakeup_run: from then on a sender may put the node in again
-            wakeup_run(l, node);
+            wakeup_node *next = node->next; // before it runs
+            node_run(l, node);
             node = next;
         }
     }

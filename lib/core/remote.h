@@ -25,9 +25,12 @@ struct post { // from malloc (other threads make them), cached in remote.cache
 
 struct job;
 
-struct wakeup_node { // in a mio_wakeup handle
+enum node_owner : uint8_t { NODE_OF_WAKEUP, NODE_OF_SIGNAL, NODE_OF_PROCESS };
+
+struct wakeup_node { // in a mio_wakeup handle; a watch of signals; a child
     wakeup_node *next;
     std::atomic<bool> pending;
+    node_owner of;
 };
 
 struct remote {
@@ -54,6 +57,8 @@ void remote_release(remote *r);
 
 // Something was put in (or stop was set): wakes the loop if it sleeps. [any thread] [signal-safe]
 void remote_notify(remote *r);
+// Puts it in, unless it is in, and wakes the loop. false: the inbox is closed. [any thread] [signal-safe]
+bool wakeup_node_put(remote *r, wakeup_node *node);
 
 // The loop's side.
 bool remote_pending(const remote *r);           // posts, wakeups or stop

@@ -52,10 +52,8 @@ bool signal_is_watchable(int number) {
 // --- the handler ----------------------------------------------------------------------------------------------------
 
 void signal_watch_poke(signal_watch *w) {
-    if (w->node.pending.exchange(true, std::memory_order_acq_rel)) return;
-    const bool put = inbox_put(&w->box->wakeups, &w->node);
-    mio_assert(put); // it is never closed
-    remote_notify(w->box);
+    const bool put = wakeup_node_put(w->box, &w->node);
+    mio_assert(put); // it is closed when nobody watches any more
 }
 
 void signal_watch_deliver(signal_watch *w) {
@@ -162,6 +160,7 @@ int signal_watch_begin(loop *l, signal_watch *w, int number) {
     mio_assert(signal_is_watchable(number) && !w->chained);
     w->on = l;
     w->box = l->box;
+    w->node.of = NODE_OF_SIGNAL;
     w->count.store(0, std::memory_order_relaxed); // nobody else's: it hangs nowhere
     if (l->world != nullptr) return 0;
     pthread_once(&fork_once, fork_notice);

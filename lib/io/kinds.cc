@@ -6,6 +6,7 @@
 #include "io/hook.h"
 #include "io/listener.h"
 #include "io/poll.h"
+#include "io/process.h"
 #include "io/signal.h"
 #include "io/stream.h"
 #include "io/timer.h"
@@ -19,10 +20,11 @@ namespace mio {
 const uint32_t handle_sizes[HANDLE_KINDS] = {
     0, // MIO_KIND_NONE
     sizeof(stream), sizeof(listener), sizeof(timer), sizeof(hook), sizeof(wakeup), sizeof(struct poll), WATCH_SIZE,
-    sizeof(signal_handle),
+    sizeof(signal_handle), sizeof(process),
 };
 static_assert(MIO_KIND_STREAM == 1 && MIO_KIND_LISTENER == 2 && MIO_KIND_TIMER == 3 && MIO_KIND_HOOK == 4 &&
-                  MIO_KIND_WAKEUP == 5 && MIO_KIND_POLL == 6 && MIO_KIND_WATCH == 7 && MIO_KIND_SIGNAL == 8,
+                  MIO_KIND_WAKEUP == 5 && MIO_KIND_POLL == 6 && MIO_KIND_WATCH == 7 && MIO_KIND_SIGNAL == 8 &&
+                  MIO_KIND_PROCESS == 9,
               "the order of the table");
 
 static enum mio_kind kind_of(const handle *h) { return static_cast<enum mio_kind>(h->kind); }
@@ -38,6 +40,7 @@ void handle_begin_close(loop *l, handle *h) {
     case MIO_KIND_POLL: poll_begin_close(l, static_cast<struct poll *>(h)); return;
     case MIO_KIND_WATCH: watch_begin_close(l, static_cast<channel *>(h)); return;
     case MIO_KIND_SIGNAL: signal_begin_close(l, static_cast<signal_handle *>(h)); return;
+    case MIO_KIND_PROCESS: process_begin_close(l, static_cast<process *>(h)); return;
     case MIO_KIND_NONE: break;
     }
     mio_assert(false && "a handle has a kind");
@@ -53,17 +56,19 @@ void handle_ended(loop *l, handle *h) {
     case MIO_KIND_HOOK:
     case MIO_KIND_WAKEUP:
     case MIO_KIND_POLL:
-    case MIO_KIND_SIGNAL: return;
+    case MIO_KIND_SIGNAL:
+    case MIO_KIND_PROCESS: return;
     case MIO_KIND_WATCH: watch_ended(l, static_cast<channel *>(h)); return;
     case MIO_KIND_NONE: break;
     }
     mio_assert(false && "a handle has a kind");
 }
 
-// Of these only a signal is known to others than its loop.
+// Of these only signals and processes are known to others than their loop.
 void handle_forget(handle *h) {
     switch (kind_of(h)) {
     case MIO_KIND_SIGNAL: signal_forget(static_cast<signal_handle *>(h)); return;
+    case MIO_KIND_PROCESS: process_forget(static_cast<process *>(h)); return;
     case MIO_KIND_STREAM:
     case MIO_KIND_LISTENER:
     case MIO_KIND_TIMER:
@@ -80,6 +85,7 @@ void channel_polled(loop *l, channel *c, const completion *done) {
     switch (kind_of(c)) {
     case MIO_KIND_POLL: poll_done(l, static_cast<struct poll *>(c), done); return;
     case MIO_KIND_WATCH: watch_done(l, c, done); return;
+    case MIO_KIND_PROCESS: process_polled(l, static_cast<process *>(c), done); return;
     case MIO_KIND_STREAM:
     case MIO_KIND_LISTENER:
     case MIO_KIND_TIMER:
@@ -102,6 +108,7 @@ close_note *handle_close_note(handle *h) {
     case MIO_KIND_POLL: return &static_cast<struct poll *>(h)->closing;
     case MIO_KIND_WATCH: return &static_cast<watch_part *>(h)->closing;
     case MIO_KIND_SIGNAL: return &static_cast<signal_handle *>(h)->closing;
+    case MIO_KIND_PROCESS: return &static_cast<process *>(h)->closing;
     case MIO_KIND_NONE: break;
     }
     panic(__FILE__, __LINE__, "a handle has a kind");
@@ -125,3 +132,4 @@ mio_wakeup_t *mio_wakeup_from(mio_handle_t *h) { return theirs_of_kind<mio_wakeu
 mio_poll_t *mio_poll_from(mio_handle_t *h) { return theirs_of_kind<mio_poll_t>(h, MIO_KIND_POLL); }
 mio_watch_t *mio_watch_from(mio_handle_t *h) { return theirs_of_kind<mio_watch_t>(h, MIO_KIND_WATCH); }
 mio_signal_t *mio_signal_from(mio_handle_t *h) { return theirs_of_kind<mio_signal_t>(h, MIO_KIND_SIGNAL); }
+mio_process_t *mio_process_from(mio_handle_t *h) { return theirs_of_kind<mio_process_t>(h, MIO_KIND_PROCESS); }

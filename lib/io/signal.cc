@@ -6,8 +6,8 @@
 //              |         +----------------------------------------------------------------------------------+
 //
 // What a delivery is, and which thread sees it, is core/signals.cc's; here is what the user is told. The node of the
-// watch lies where a wakeup's does, and the posts phase brings both: on every backend alike. A last call comes by the
-// same way, the node put in with or without a count.
+// watch comes out of the loop's inbox in the posts phase, as a wakeup's does: on every backend alike. A last call comes
+// by the same way, the node put in with or without a count.
 //
 // Invariants: the watch is begun exactly while started. The request counts from start to just before its last call.
 // A node that is in the inbox belongs to the loop until it comes out: a closing handle is held so long, as if it had a

@@ -11,7 +11,7 @@ namespace mio {
 enum class signal_state : uint8_t { stopped, started, ending };
 
 struct signal_handle : handle {
-    signal_watch watch; // its node at the place of a wakeup's
+    signal_watch watch;
     mio_signal_cb cb;
     void *arg;
     close_note closing;

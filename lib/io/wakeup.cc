@@ -22,10 +22,6 @@ static wakeup *wakeup_of_node(wakeup_node *node) {
 
 void wakeup_run(loop *l, wakeup_node *node) {
     wakeup *w = wakeup_of_node(node);
-    if (w->kind == MIO_KIND_SIGNAL) { // its node lies at the same place
-        signal_run(l, node);
-        return;
-    }
     mio_assert(w->kind == MIO_KIND_WAKEUP && w->on == l);
     const bool was_pending = node->pending.exchange(false, std::memory_order_acq_rel);
     mio_assert(was_pending);
@@ -75,12 +71,5 @@ int mio_wakeup_send(mio_wakeup_t *public_wakeup) {
     if (w->kind != MIO_KIND_WAKEUP) return MIO_EINVAL;
     if (w->state != handle_state::open) return MIO_EBADF;
     if (*w->on->fork_page == 0) return MIO_EPERM; // what wakes is the parent's
-    if (w->node.pending.exchange(true, std::memory_order_acq_rel)) return 0;
-    remote *box = w->on->box;
-    if (!inbox_put(&box->wakeups, &w->node)) {
-        w->node.pending.store(false, std::memory_order_release); // the loop is being destroyed: nobody will come
-        return MIO_ESHUTDOWN;
-    }
-    remote_notify(box);
-    return 0;
+    return wakeup_node_put(w->on->box, &w->node) ? 0 : MIO_ESHUTDOWN; // the loop is being destroyed: nobody will come
 }

@@ -33,6 +33,9 @@ const int *errors_of(call which) {
     static const int waking[] = {EINTR, EAGAIN, 0}; // of an eventfd; any other would be a lost wake-up, and is a panic
     static const int new_eventfd[] = {EMFILE, ENFILE, ENOMEM, ENODEV, 0};
     static const int new_pipe[] = {EMFILE, ENFILE, 0};
+    static const int new_thread[] = {EAGAIN, ENOMEM, EPERM, 0};
+    static const int new_process[] = {EAGAIN, ENOMEM, 0};
+    static const int new_pidfd[] = {ENOSYS, EPERM, EMFILE, ENFILE, ENODEV, ENOMEM, 0};
     static const int polling[] = {EINTR, ENOMEM, 0};
     static const int new_epoll[] = {EMFILE, ENFILE, ENOMEM, 0};
     static const int registering[] = {ENOMEM, ENOSPC, 0};
@@ -53,7 +56,12 @@ const int *errors_of(call which) {
     case call::unmap:
     case call::sigaction:
     case call::thread_sigmask:
+    case call::child_wait:
+    case call::child_kill:
     case call::monotonic_ns: return none;
+    case call::thread_start: return new_thread;
+    case call::spawn: return new_process;
+    case call::pidfd_open: return new_pidfd;
     case call::socket: return new_socket;
     case call::socketpair: return two_sockets;
     case call::bind: return binding;
@@ -119,6 +127,11 @@ bool is_never_noticed(const plan *p) {
     case call::monotonic_ns:
     case call::sigaction:
     case call::thread_sigmask:
+    case call::thread_start:
+    case call::spawn:
+    case call::pidfd_open:
+    case call::child_wait:
+    case call::child_kill:
     case call::socket:
     case call::socketpair:
     case call::bind:

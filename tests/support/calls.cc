@@ -13,7 +13,8 @@ const char *call_name(call which) {
         "send",          "sendmsg",      "read",            "write",         "eventfd",     "pipe_cloexec",
         "poll_one",      "epoll_create1", "epoll_ctl",      "epoll_wait_ns", "uring_setup", "uring_enter",
         "uring_register", "notify_open", "notify_add",      "notify_remove", "notify_read", "kqueue",
-        "kevent",        "sigaction",    "thread_sigmask",
+        "kevent",        "sigaction",    "thread_sigmask",  "spawn",         "pidfd_open",  "child_wait",
+        "child_kill",
     };
     return names[static_cast<unsigned>(which)];
 }
@@ -25,7 +26,8 @@ bool call_allocates(call which) {
 
 bool call_can_fail(call which) {
     return which != call::release && which != call::unmap && which != call::monotonic_ns &&
-           which != call::environment && which != call::sigaction && which != call::thread_sigmask;
+           which != call::environment && which != call::sigaction && which != call::thread_sigmask &&
+           which != call::child_wait && which != call::child_kill;
 }
 
 int call_usual_error(call which) {
@@ -39,6 +41,9 @@ int call_usual_error(call which) {
     case call::uring_setup:
     case call::uring_register:
     case call::epoll_ctl: return ENOMEM;
+    case call::thread_start:
+    case call::spawn: return EAGAIN;
+    case call::pidfd_open: return ENOSYS;
     case call::socket:
     case call::socketpair:
     case call::accept4:
@@ -76,6 +81,8 @@ int call_usual_error(call which) {
     case call::unmap:
     case call::sigaction:
     case call::thread_sigmask:
+    case call::child_wait:
+    case call::child_kill:
     case call::monotonic_ns:
     case call::environment: break;
     }

@@ -56,15 +56,19 @@ enum class call : uint8_t {
     kevent,
     sigaction,
     thread_sigmask,
+    spawn,
+    pidfd_open,
+    child_wait,
+    child_kill,
 };
-constexpr unsigned CALLS = static_cast<unsigned>(call::thread_sigmask) + 1;
+constexpr unsigned CALLS = static_cast<unsigned>(call::child_kill) + 1;
 
 // A call that is added to the table has to be added here, to scripted_calls.cc and to failing.cc.
 static_assert(sizeof(mio::sys) == CALLS * sizeof(void (*)()), "the table has calls that the tests do not know");
 
 const char *call_name(call which);
 bool call_allocates(call which); // alloc, resize, map and its like
-bool call_can_fail(call which);  // all but release, unmap, the clock, the environment and what signals are asked with
+bool call_can_fail(call which);  // all but release, unmap, the clock, the environment, what signals and children are asked with
 
 // An error with which this call fails in real life, positive; ENOMEM where nullptr says it.
 int call_usual_error(call which);

@@ -112,7 +112,6 @@ static int failing_close_fd(int fd) {
         return error != 0 ? -error : state.base->name arguments;                                                      \
     }
 
-FAILING(int, thread_start, (pthread_t *thread, void *(*run)(void *), void *arg), (thread, run, arg))
 static const char *failing_environment(const char *name) {
     called(call::environment);
     return state.base->environment(name);
@@ -155,6 +154,11 @@ FAILING(ssize_t, notify_read, (int fd, void *to, size_t n), (fd, to, n))
 FAILING(int, kqueue, (), ())
 FAILING(int, kevent, (int kq, const struct kevent *changes, int n, struct kevent *events, int max, int64_t timeout_ns),
         (kq, changes, n, events, max, timeout_ns))
+FAILING(int, thread_start, (pthread_t *thread, void *(*run)(void *), void *arg), (thread, run, arg))
+FAILING(int, spawn, (const struct mio::spawn_plan *plan), (plan))
+FAILING(int, pidfd_open, (int pid), (pid))
+FAILING(int, child_wait, (int pid, int pidfd, struct mio::spawn_end *end), (pid, pidfd, end))
+FAILING(int, child_kill, (int pid, int pidfd, int number), (pid, pidfd, number))
 FAILING(int, sigaction, (int number, const struct sigaction *action, struct sigaction *before), (number, action, before))
 FAILING(int, thread_sigmask, (int how, const sigset_t *set, sigset_t *before), (how, set, before))
 
@@ -173,7 +177,6 @@ const mio::sys *failing_open(const mio::sys *base) {
     table->map_shared = failing_map_shared;
     table->map_fd = failing_map_fd;
     table->monotonic_ns = failing_monotonic_ns;
-    table->thread_start = failing_thread_start;
     table->environment = failing_environment;
     table->socket = failing_socket;
     table->socketpair = failing_socketpair;
@@ -212,6 +215,11 @@ const mio::sys *failing_open(const mio::sys *base) {
     table->kevent = failing_kevent;
     table->sigaction = failing_sigaction;
     table->thread_sigmask = failing_thread_sigmask;
+    table->thread_start = failing_thread_start;
+    table->spawn = failing_spawn;
+    table->pidfd_open = failing_pidfd_open;
+    table->child_wait = failing_child_wait;
+    table->child_kill = failing_child_kill;
     return table;
 }
 

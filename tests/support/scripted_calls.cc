@@ -325,11 +325,6 @@ static int scripted_uring_enter(int fd, unsigned submit, unsigned wait, unsigned
 static int scripted_uring_register(int fd, unsigned what, void *, unsigned n) {
     return simple(call::uring_register, fd, what, n);
 }
-// The script's error, or the real thing: what runs in it calls this table from another thread.
-static int scripted_thread_start(pthread_t *thread, void *(*run)(void *), void *arg) {
-    const int result = simple(call::thread_start, -1);
-    return result < 0 ? result : mio::sys_real.thread_start(thread, run, arg);
-}
 static const char *scripted_environment(const char *name) {
     (void)simple(call::environment, -1);
     return mio::sys_real.environment(name);
@@ -343,6 +338,22 @@ static ssize_t scripted_notify_read(int fd, void *, size_t n) {
 static int scripted_kqueue() { return gives_fd(call::kqueue, -1, 0); }
 static int scripted_kevent(int kq, const struct kevent *, int n, struct kevent *, int max, int64_t timeout_ns) {
     return simple(call::kevent, kq, n, max, timeout_ns);
+}
+// The script's error, or the real thing: what runs in it calls this table from another thread.
+static int scripted_thread_start(pthread_t *thread, void *(*run)(void *), void *arg) {
+    const int result = simple(call::thread_start, -1);
+    return result < 0 ? result : mio::sys_real.thread_start(thread, run, arg);
+}
+static int scripted_spawn(const struct mio::spawn_plan *) {
+    queued *q = begin(call::spawn, -1);
+    return static_cast<int>(end(call::spawn, -1, 0, 0, 0, q, q != nullptr ? q->result.value : -EAGAIN));
+}
+static int scripted_pidfd_open(int pid) { return gives_fd(call::pidfd_open, -1, -ENOSYS, pid); }
+static int scripted_child_wait(int pid, int pidfd, struct mio::spawn_end *) {
+    return simple(call::child_wait, pidfd, pid);
+}
+static int scripted_child_kill(int pid, int pidfd, int number) {
+    return simple(call::child_kill, pidfd, pid, number);
 }
 static int scripted_sigaction(int number, const struct sigaction *action, struct sigaction *before) {
     if (before != nullptr) *before = {};
@@ -412,7 +423,6 @@ void scripted_fill(mio::sys *table) {
     table->epoll_create1 = scripted_epoll_create1;
     table->epoll_ctl = scripted_epoll_ctl;
     table->epoll_wait_ns = scripted_epoll_wait_ns;
-    table->thread_start = scripted_thread_start;
     table->environment = scripted_environment;
     table->uring_setup = scripted_uring_setup;
     table->uring_enter = scripted_uring_enter;
@@ -425,6 +435,11 @@ void scripted_fill(mio::sys *table) {
     table->kevent = scripted_kevent;
     table->sigaction = scripted_sigaction;
     table->thread_sigmask = scripted_thread_sigmask;
+    table->thread_start = scripted_thread_start;
+    table->spawn = scripted_spawn;
+    table->pidfd_open = scripted_pidfd_open;
+    table->child_wait = scripted_child_wait;
+    table->child_kill = scripted_child_kill;
 }
 
 }
