@@ -70,6 +70,9 @@ int jobs_open(loop *l) {
 }
 
 void jobs_close(loop *l, bool in_child) {
+    // A job may be home, and done with, before the worker that brought it has let go of the door.
+    for (unsigned looks = 0; !in_child && l->box != nullptr && l->box->delivering.load(std::memory_order_acquire) != 0;)
+        if (++looks > 100) (void)l->calls->poll_one(-1, 0, 1);
     // In a fork's child the rest is as it was when a worker was at it: memory, and nothing else can be said of it.
     for (uint32_t i = 0; in_child && i < slab_slots(&l->slabs[SLAB_LOOSE]); i++) {
         auto *req = static_cast<loose_request *>(slab_at(&l->slabs[SLAB_LOOSE], i));

@@ -40,6 +40,7 @@ struct remote {
     inbox<post> posts;
     inbox<wakeup_node> wakeups;
     inbox<job> jobs; // that workers have done (core/job.h)
+    std::atomic<uint32_t> delivering; // workers that are just putting one in: the loop waits for them before it goes
     std::atomic<post *> cache[4]; // chains of used posts, each taken and given back as a whole
     std::atomic<uint32_t> nodes;  // posts that have memory: waiting, running, used
     uint32_t most;                // posts of one batch so far; the loop's own

@@ -124,21 +124,21 @@ static void job_is_done(job *work, bool left_behind, remote *home) {
     } else {
         inbox_put(&home->jobs, work); // from here on it is the loop's
         remote_notify(home);
+        home->delivering.fetch_sub(1, std::memory_order_release); // the last that this thread knows of it
     }
-    remote_release(home);
 }
 
 // With the lock, which is let go meanwhile.
 static void worker_do(workers *w, worker *me, job *work) {
     const unsigned lane = work->kind->lane;
     remote *home = work->home;
-    home->references.fetch_add(1, std::memory_order_relaxed); // its loop may be gone before this is over
     me->busy = true;
     (void)workers_more(w); // a refusal is no harm: this thread looks again
     pthread_mutex_unlock(&w->lock);
     work->kind->run(work);
     pthread_mutex_lock(&w->lock);
-    const bool left_behind = work->left_behind;
+    const bool left_behind = work->left_behind; // then its loop may be gone
+    if (!left_behind) home->delivering.fetch_add(1, std::memory_order_relaxed);
     work->state = job_state::home;
     me->busy = left_behind; // what goes home is soon there: its loop, which may end then, waits for this thread
     w->counts.running[lane]--;
@@ -206,7 +206,7 @@ job_state workers_recall(workers *w, job *work, bool leave) {
     if (state == job_state::queued) {
         job_withdraw(w, work);
     } else if (state == job_state::running && leave) {
-        work->left_behind = true;
+        __atomic_store_n(&work->left_behind, true, __ATOMIC_RELAXED); // its run may look
     }
     pthread_mutex_unlock(&w->lock);
     return state;
