@@ -25,7 +25,8 @@ enum mio_backend MIO_ENUM_ {
 #define MIO_URING_SEND 32u         /* "send": sends that report failures only, 6.0; else send(2) */
 #define MIO_URING_CONNECT 64u      /* "connect": else connect(2) and poll */
 #define MIO_URING_ZEROCOPY 128u    /* "zerocopy": MIO_WRITE_ZEROCOPY, 6.2; else it copies */
-#define MIO_URING_ALL 255u
+#define MIO_URING_FILES 256u       /* "files": operations of mio/fs.h, 5.6; else the pool */
+#define MIO_URING_ALL 511u
 
 /* verdict: 0, or an error that says why not; reason and remedy are sentences ("": nothing to be done). */
 typedef void (*mio_backend_report_cb)(const char *backend, int verdict, const char *reason, const char *remedy,

@@ -23,8 +23,10 @@
     X(MIO_ECONNREFUSED, -ECONNREFUSED, "connection refused")                              \
     X(MIO_ECONNRESET, -ECONNRESET, "connection reset by peer")                            \
     X(MIO_EDESTADDRREQ, -EDESTADDRREQ, "destination address required")                    \
+    X(MIO_EDQUOT, -EDQUOT, "disk quota exceeded")                                         \
     X(MIO_EEXIST, -EEXIST, "exists already")                                              \
     X(MIO_EFAULT, -EFAULT, "bad address")                                                 \
+    X(MIO_EFBIG, -EFBIG, "file too large")                                                \
     X(MIO_EHOSTDOWN, -EHOSTDOWN, "host is down")                                          \
     X(MIO_EHOSTUNREACH, -EHOSTUNREACH, "host is unreachable")                             \
     X(MIO_EINPROGRESS, -EINPROGRESS, "in progress")                                       \
@@ -32,8 +34,10 @@
     X(MIO_EINVAL, -EINVAL, "invalid argument")                                            \
     X(MIO_EIO, -EIO, "input/output error")                                                \
     X(MIO_EISCONN, -EISCONN, "is connected already")                                      \
+    X(MIO_EISDIR, -EISDIR, "is a folder")                                                 \
     X(MIO_ELOOP, -ELOOP, "too many symbolic links")                                       \
     X(MIO_EMFILE, -EMFILE, "too many open files in this process")                         \
+    X(MIO_EMLINK, -EMLINK, "too many links")                                              \
     X(MIO_EMSGSIZE, -EMSGSIZE, "message too long")                                        \
     X(MIO_ENAMETOOLONG, -ENAMETOOLONG, "name too long")                                   \
     X(MIO_ENETDOWN, -ENETDOWN, "network is down")                                         \
@@ -48,6 +52,7 @@
     X(MIO_ENOSYS, -ENOSYS, "not implemented by this kernel")                              \
     X(MIO_ENOTCONN, -ENOTCONN, "not connected")                                           \
     X(MIO_ENOTDIR, -ENOTDIR, "not a folder")                                              \
+    X(MIO_ENOTEMPTY, -ENOTEMPTY, "folder is not empty")                                   \
     X(MIO_ENOTSOCK, -ENOTSOCK, "not a socket")                                            \
     X(MIO_ENOTSUP, -ENOTSUP, "not supported here")                                        \
     X(MIO_EPERM, -EPERM, "not permitted, or the wrong thread or process")                 \
@@ -55,9 +60,13 @@
     X(MIO_EPROTO, -EPROTO, "protocol error")                                              \
     X(MIO_EPROTONOSUPPORT, -EPROTONOSUPPORT, "protocol not supported")                    \
     X(MIO_ERANGE, -ERANGE, "out of range")                                                \
+    X(MIO_EROFS, -EROFS, "read-only file system")                                         \
     X(MIO_ESHUTDOWN, -ESHUTDOWN, "the loop is being destroyed, or is gone")               \
+    X(MIO_ESPIPE, -ESPIPE, "has no positions")                                            \
     X(MIO_ESRCH, -ESRCH, "no such process")                                               \
+    X(MIO_ESTALE, -ESTALE, "stale file handle")                                           \
     X(MIO_ETIMEDOUT, -ETIMEDOUT, "timed out")                                             \
+    X(MIO_ETXTBSY, -ETXTBSY, "program is being run")                                      \
     X(MIO_EXDEV, -EXDEV, "crosses devices")                                               \
     X(MIO_EOF, -4097, "end of stream")
 

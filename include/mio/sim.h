@@ -32,6 +32,8 @@ typedef struct mio_sim_options {
     uint32_t loss_ppm;          /* a segment is lost: it comes when TCP sends it again, after 200 ms and more */
     uint32_t late_cancel_ppm;   /* a cancel takes up to 10 ms, and the operation's own result may be faster */
     int64_t bandwidth;          /* bytes per second in each direction of each connection; 0: no limit */
+    uint32_t file_error_ppm;    /* a call on files fails: MIO_EIO, or, where space is needed, MIO_ENOSPC */
+    int64_t disk_bytes;         /* bytes that all files may have together, then MIO_ENOSPC; 0: no limit */
 } mio_sim_options_t;
 MIO_DEFINE_INIT_(mio_sim_options_t);
 #define MIO_SIM_OPTIONS_INIT MIO_OPTIONS_INIT_(mio_sim_options_t)
@@ -66,7 +68,8 @@ enum mio_sim_call MIO_ENUM_ { /* of MIO_SIM_FAIL */
     MIO_SIM_CALL_ACCEPT,
     MIO_SIM_CALL_CONNECT,
     MIO_SIM_CALL_SEND,
-    MIO_SIM_CALL_RECEIVE
+    MIO_SIM_CALL_RECEIVE,
+    MIO_SIM_CALL_FILE /* any of mio/fs.h but close; has no sides */
 };
 
 /* Sockets, by what is given: all of it must fit. Nothing given: every one. */

@@ -152,7 +152,8 @@ bool perform(loop *l, request *carrier, bool doubtful, size_t *received) {
     case op_code::read_some:
     case op_code::read_exact:
     case op_code::read_until:
-    case op_code::job: break;
+    case op_code::job:
+    case op_code::file: break;
     }
     panic(__FILE__, __LINE__, "an operation that no backend is asked for");
 }

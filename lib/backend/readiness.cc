@@ -24,6 +24,7 @@
 
 #include "backend/readiness.h"
 
+#include "core/job.h"
 #include "core/remote.h"
 
 #include <mio/error.h>
@@ -138,6 +139,10 @@ static inline bool submit_send(loop *l, channel *c, entry *e) {
 }
 
 __attribute__((noinline)) static void submit_any(loop *l, readiness *r, request *carrier) {
+    if (carrier->op == op_code::file) { // files are always ready, and block
+        job_submit(l, static_cast<loose_request *>(carrier));
+        return;
+    }
     channel *c = channel_of(carrier);
     mio_assert(carrier->state == request_state::started && c->fd >= 0);
     if (carrier->op == op_code::poll) {

@@ -8,6 +8,8 @@
 //   sim_fault.cc    the schedule of faults, and what those that last do to the others (mio_sim_schedule)
 //   sim_draw.cc     faults drawn from a seed, told to people, left out one by one; knows no world
 //   sim_sys.cc      the table of system calls that loops of a world see
+//   sim_files.cc    files in memory: what there is, and by which names
+//   sim_files_sys.cc  the calls on them that loops of a world see
 //   sim_backend.cc  the seam: carriers in, completions out
 //
 // One thread, no real time, no real descriptor, no order that depends on an address in memory: the same seed and the
@@ -56,7 +58,8 @@ bool sim_chance(sim_world *w, sim_purpose purpose, uint32_t ppm);      // ppm 0 
 enum sim_what : uint8_t {
     SIM_DID_TURN, SIM_DID_SOCKET, SIM_DID_BIND, SIM_DID_LISTEN, SIM_DID_CONNECT, SIM_DID_ACCEPT, SIM_DID_SHUTDOWN,
     SIM_DID_CLOSE, SIM_DID_SEND, SIM_DID_RECEIVE, SIM_DID_ARRIVE, SIM_DID_ANSWER, SIM_DID_RESET, SIM_DID_FINISH,
-    SIM_DID_CANCEL, SIM_DID_ALLOC, SIM_DID_FAULT, SIM_DID_LOSE, SIM_DID_JOB
+    SIM_DID_CANCEL, SIM_DID_ALLOC, SIM_DID_FAULT, SIM_DID_LOSE, SIM_DID_JOB,
+    SIM_DID_FILE
 };
 
 void sim_trace(sim_world *w, sim_what what, uint32_t who, int64_t result);
@@ -353,6 +356,7 @@ struct sim_world {
     uint32_t late_cancels;     // that some carrier may be waiting for
     int64_t memory_live;       // bytes that loops have allocated
     sim_faults faults;
+    struct sim_files *files;   // backend/sim_files.h; nullptr: none was asked for yet
     uint16_t next_port;
     bool running;
     uint32_t ports[65536];     // sockets per local port

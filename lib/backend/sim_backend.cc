@@ -13,6 +13,7 @@
 
 #include "base/thread.h"
 #include "core/dispatch.h"
+#include "core/job.h"
 #include "core/lane.h"
 #include "core/remote.h"
 
@@ -149,6 +150,10 @@ void sim_poll_evict(sim_fd *f) {
 }
 
 static void backend_sim_submit(loop *l, request *carrier) {
+    if (carrier->op == op_code::file) {
+        job_submit(l, static_cast<loose_request *>(carrier));
+        return;
+    }
     sim_loop *sl = sim_loop_of(l);
     mio_assert(carrier->state == request_state::started);
     sim_fd *f = sim_fd_of(sim_world_of(l->world), channel_of(carrier)->fd);
@@ -325,7 +330,8 @@ static look look_at(sim_carrier *c, sim_fd *f) {
     case op_code::read_some:
     case op_code::read_exact:
     case op_code::read_until:
-    case op_code::job: break;
+    case op_code::job:
+    case op_code::file: break;
     }
     mio_assert(false && "only carriers are submitted");
     return look::waits;

@@ -75,6 +75,7 @@ static void failure(source *from, mio_sim_fault_t *f) {
     case MIO_SIM_CALL_CONNECT:
     case MIO_SIM_CALL_SEND: f->error = which % 2 == 0 ? -ENOBUFS : -ENOMEM; break;
     case MIO_SIM_CALL_RECEIVE: f->error = -ENOMEM; break;
+    case MIO_SIM_CALL_FILE: break; // is not drawn
     }
     f->ppm = static_cast<uint32_t>(magnitude(from, 1000, 1000000));
 }
@@ -179,6 +180,7 @@ static const char *call_name(int call) {
     case MIO_SIM_CALL_CONNECT: return "connect";
     case MIO_SIM_CALL_SEND: return "send";
     case MIO_SIM_CALL_RECEIVE: return "receive";
+    case MIO_SIM_CALL_FILE: return "file";
     }
     return "?";
 }
@@ -201,7 +203,7 @@ static void add_what(line *to, const mio_sim_fault_t *f) {
     case MIO_SIM_FAIL:
         add(to, "%s fails with %s", call_name(f->call), mio_error_name(f->error));
         if (f->ppm != 0) add(to, " in %.4f %%", f->ppm / 1e4);
-        if (f->call == MIO_SIM_CALL_SOCKET) return;
+        if (f->call == MIO_SIM_CALL_SOCKET || f->call == MIO_SIM_CALL_FILE) return;
         break;
     case MIO_SIM_FD_LIMIT: add(to, "room for %lld descriptors", static_cast<long long>(f->room)); return;
     case MIO_SIM_MEMORY_LIMIT: add(to, "room for %lld bytes", static_cast<long long>(f->room)); return;

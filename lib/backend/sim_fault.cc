@@ -9,6 +9,7 @@
 // their own: leaving out one fault changes nothing else of the weather.
 
 #include "backend/sim.h"
+#include "backend/sim_files.h"
 
 #include "base/thread.h"
 #include "core/dispatch.h"
@@ -58,7 +59,7 @@ static bool heals(int kind) {
 }
 
 static bool failure_valid(const mio_sim_fault_t *f) {
-    if (f->call < MIO_SIM_CALL_SOCKET || f->call > MIO_SIM_CALL_RECEIVE) return false;
+    if (f->call < MIO_SIM_CALL_SOCKET || f->call > MIO_SIM_CALL_FILE) return false;
     if (f->error >= 0 || f->error < -4095) return false;
     switch (f->error) { // these are not failures but answers, which mean something to who asked
     case MIO_EAGAIN:
@@ -169,12 +170,15 @@ static int want(sim_world *w, int call) {
     return errors[sim_below(w, SIM_FOR_FAULTS, kinds)];
 }
 
+static bool call_has_sides(int call) { return call != MIO_SIM_CALL_SOCKET && call != MIO_SIM_CALL_FILE; }
+
 int sim_call_fails(sim_world *w, int call, const sim_place *at, const sim_place *far) {
-    if (call != MIO_SIM_CALL_ACCEPT && sim_chance(w, SIM_FOR_FAULTS, w->options.call_error_ppm)) return want(w, call);
+    const bool by_chance = call != MIO_SIM_CALL_ACCEPT && call != MIO_SIM_CALL_FILE; // these have chances of their own
+    if (by_chance && sim_chance(w, SIM_FOR_FAULTS, w->options.call_error_ppm)) return want(w, call);
     for (uint32_t i = 0; i < w->faults.count && w->faults.active != 0; i++) {
         const sim_fault *f = &w->faults.list[i];
         if (!f->active || f->what.kind != MIO_SIM_FAIL || f->what.call != call) continue;
-        if (call != MIO_SIM_CALL_SOCKET && (!side_has(&f->a, at) || !side_has(&f->b, far))) continue;
+        if (call_has_sides(call) && (!side_has(&f->a, at) || !side_has(&f->b, far))) continue;
         if (f->what.ppm == 0 || sim_chance(w, SIM_FOR_FAULTS, f->what.ppm)) return f->what.error;
     }
     return 0;
@@ -199,7 +203,7 @@ static int64_t limit_of(const sim_world *w, int kind) {
     return limit;
 }
 
-bool sim_fds_exhausted(const sim_world *w) { return w->fd_count >= limit_of(w, MIO_SIM_FD_LIMIT); }
+bool sim_fds_exhausted(const sim_world *w) { return w->fd_count + sim_files_open(w) >= limit_of(w, MIO_SIM_FD_LIMIT); }
 
 bool sim_memory_exhausted(const sim_world *w, size_t size) {
     if (w->faults.active == 0) return false;

@@ -6,6 +6,7 @@
 // descriptor at all. Memory itself, pages, and all that was handed out before the world ended are the real table's.
 
 #include "backend/sim.h"
+#include "backend/sim_files.h"
 
 #include "base/poll.h"
 #include "base/socket.h"
@@ -142,7 +143,8 @@ static int sim_sys_shutdown(int fd, int how) {
 
 static int sim_sys_close(int fd) {
     sim_world *w = sim_world_here();
-    return w == nullptr ? -EBADF : sim_fd_close(w, fd);
+    if (w == nullptr) return -EBADF;
+    return sim_is_file(fd) ? sim_file_close(w, fd) : sim_fd_close(w, fd);
 }
 
 static int sim_sys_getsockname(int fd, struct sockaddr *addr, socklen_t *len) {
@@ -400,6 +402,7 @@ const sys sys_sim = {
     sim_sys_pidfd_open,
     sim_sys_child_wait,
     sim_sys_child_kill,
+    &sys_files_sim,
 };
 
 }

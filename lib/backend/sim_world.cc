@@ -8,6 +8,7 @@
 // fail.
 
 #include "backend/sim.h"
+#include "backend/sim_files.h"
 
 #include "base/sys.h"
 #include "base/thread.h"
@@ -271,10 +272,12 @@ static int world_run(sim_world *w, int64_t until_ns) {
 
 static int options_complete(mio_sim_options_t *o) {
     const uint32_t chances[] = {o->short_read_ppm, o->short_write_ppm, o->refuse_ppm, o->reset_ppm,      o->accept_error_ppm,
-                                o->no_memory_ppm,  o->call_error_ppm,  o->loss_ppm,   o->late_cancel_ppm};
+                                o->no_memory_ppm,  o->call_error_ppm,  o->loss_ppm,   o->late_cancel_ppm,
+                                o->file_error_ppm};
     for (uint32_t ppm : chances)
         if (ppm > 1000000) return MIO_EINVAL;
-    if (o->latency_min_ns < 0 || o->latency_max_ns < 0 || o->bandwidth < 0) return MIO_EINVAL;
+    if (o->latency_min_ns < 0 || o->latency_max_ns < 0 || o->bandwidth < 0 || o->disk_bytes < 0)
+        return MIO_EINVAL;
     if (o->latency_min_ns == 0 && o->latency_max_ns == 0) {
         o->latency_min_ns = 50 * MIO_MICROSECOND;
         o->latency_max_ns = 150 * MIO_MICROSECOND;
@@ -288,6 +291,7 @@ static void world_free(sim_world *w) {
     for (uint32_t i = 0; i < w->fd_slots; i++) sim_memory_release(w->fds[i], sizeof(sim_fd));
     while (!link_alone(&w->sockets)) sim_socket_free(sim_socket_of_all(w->sockets.next));
     sim_memory_release(w->fds, w->fd_slots * sizeof(sim_fd *));
+    sim_files_free(w);
     sim_faults_free(w);
     sim_memory_release(w->events, w->event_capacity * sizeof(sim_event));
     sim_memory_release(w, sizeof *w);
@@ -355,7 +359,7 @@ uint64_t mio_sim_random(mio_sim_t *world) {
 }
 
 int mio_sim_open_fds(const mio_sim_t *world) {
-    return world == nullptr ? MIO_EINVAL : static_cast<int>(world_const(world)->fd_count);
+    return world == nullptr ? MIO_EINVAL : static_cast<int>(world_const(world)->fd_count + sim_files_open(world_const(world)));
 }
 
 int mio_sim_destroy(mio_sim_t *world) {

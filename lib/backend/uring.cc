@@ -76,11 +76,12 @@ static int uring_open(loop *l) {
     const int error = uring_features_known(&known);
     if (error < 0) return error;
     u->features = known.works & ~known.masked & ~l->options.uring_without;
+    u->files.opcodes = known.opcodes;
     u->setup_wanted = (u->features & MIO_URING_DEFER) != 0 ? known.setup : known.setup_plain;
     // A kernel thread takes entries when it gets to them: nothing that refers to a caller's memory may be among them.
     // Without deferred completions the kernel receives and accepts on into a ring that a loop leaves behind when another
     // thread runs it: bytes and descriptors nobody would hear of. (A ring with a kernel thread is never left behind.)
-    if (l->options.uring_sqpoll_ms != 0) u->features &= ~(MIO_URING_DEFER | MIO_URING_SEND | MIO_URING_ZEROCOPY);
+    if (l->options.uring_sqpoll_ms != 0) u->features &= ~(MIO_URING_DEFER | MIO_URING_SEND | MIO_URING_ZEROCOPY | MIO_URING_FILES);
     else if ((u->features & MIO_URING_DEFER) == 0)
         u->features &= ~(MIO_URING_RECEIVE | MIO_URING_INCREMENTAL | MIO_URING_ACCEPT | URING_RECEIVE_UNIX);
     // What is begun must be cancelled some day; polls can be.
@@ -88,9 +89,13 @@ static int uring_open(loop *l) {
     return uring_state_open(l, u);
 }
 
+static void files_end(loop *l, uring_state *u); // below
+
 static void uring_close(loop *l, bool in_child) {
     uring_state *u = uring_of(l);
     mio_assert(in_child || u->loans.out == 0);
+    if (!in_child && u->files.out != 0) files_end(l, u);
+    uring_files_close(l, u, in_child);
     uring_buffers_close(l, &u->buffers);
     uring_ring_close(&u->ring, in_child);
     uring_loans_close(l, &u->loans);
@@ -166,8 +171,9 @@ __attribute__((noinline)) static void submit_poll(loop *l, uring_state *u, chann
 
 static void uring_submit(loop *l, request *carrier) {
     uring_state *u = uring_of(l);
-    if (__builtin_expect(carrier->op == op_code::poll, 0)) {
-        submit_poll(l, u, channel_of_in(carrier));
+    if (__builtin_expect(carrier->op == op_code::poll || carrier->op == op_code::file, 0)) {
+        if (carrier->op == op_code::poll) submit_poll(l, u, channel_of_in(carrier));
+        else if (!uring_file_submit(l, u, carrier)) job_submit(l, static_cast<loose_request *>(carrier));
         return;
     }
     const bool out = op_table[static_cast<unsigned>(carrier->op)].out;
@@ -185,6 +191,10 @@ static void uring_submit(loop *l, request *carrier) {
 // What is only wanted ends at once. What is in the kernel ends by its completion.
 static void uring_cancel(loop *l, request *carrier) {
     uring_state *u = uring_of(l);
+    if (carrier->op == op_code::file) {
+        uring_file_cancel(l, u, carrier);
+        return;
+    }
     channel *c = channel_of(carrier);
     mio_assert(carrier->state == request_state::started);
     if (channel_is_polled(c)) {
@@ -288,6 +298,20 @@ static inline void uring_gather(loop *l, uring_state *u) {
     uring_collect(l, u);
 }
 
+// The loop goes, and operations on files that nobody waits for are still in the ring: most end soon, and what they bring
+// is disposed of. What is left (a file system that hangs) keeps its memory for ever.
+constexpr int FILES_END_TRIES = 25;
+constexpr int64_t FILES_END_NS = 10000000;
+
+static void files_end(loop *l, uring_state *u) {
+    for (int i = 0; i < FILES_END_TRIES && u->files.out != 0; i++) {
+        if (u->dead || u->ring.fd < 0 || u->thread != thread_number()) return;
+        if (is_refusal(uring_enter(l, u, 1, FILES_END_NS))) return;
+        l->done_head = l->done_tail; // nobody is there to be told of anything else
+        uring_gather(l, u);
+    }
+}
+
 // An accept that nobody can cancel any more goes on taking connections until the ring is gone, and nobody would hear of
 // the last ones. (With DEFER_TASKRUN it does nothing without this thread.) The listeners are ours alone, or they would be
 // polled, and about to be closed: told to listen no more, they end their accepts.
@@ -361,7 +385,8 @@ static int uring_poll(loop *l, int64_t timeout_ns) {
         return 0;
     }
     u->skipped = false;
-    const bool waits = timeout_ns != 0 && u->sends == 0 && uring_list_empty(u) && nothing_found(l);
+    const bool waits = timeout_ns != 0 && u->sends == 0 && uring_list_empty(u) && nothing_found(l) &&
+                       (!uring_files_wait(&u->files) || u->files.out == URING_FILES_MAX);
     const int result = uring_enter(l, u, waits ? 1 : 0, timeout_ns);
     uring_gather(l, u);
     if (__builtin_expect(is_refusal(result), 0)) return uring_refused(l, u, result);

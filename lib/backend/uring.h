@@ -12,6 +12,7 @@
 #include "backend/perform.h"
 #include "backend/uring_buffers.h"
 #include "backend/uring_features.h"
+#include "backend/uring_files.h"
 #include "backend/uring_polls.h"
 #include "backend/uring_ring.h"
 #include "backend/uring_zerocopy.h"
@@ -33,6 +34,7 @@ enum class uring_op : uint8_t {
     poll_out, // multishot: for as long as a carrier waits for room
     connect,
     poll_end, // of the peer's half-close, beside a receive that might miss it (URING_RECEIVE_UNIX)
+    file,     // of a file: its token names a place of uring_files, not a descriptor
     zerocopy, // a send that does not copy: its token names a loan, not a descriptor
     wake,     // the poll of the eventfd: nobody's entry
     grave,    // the poll of that: likewise
@@ -85,6 +87,7 @@ struct uring_state {
     fd_table entries;
     uring_loans loans;
     uring_polls polls;
+    uring_files files;
     uring_entry anchor;     // anchor.next: the first on the list
     uring_entry *last;      // the last on it; &anchor: empty
     uint32_t features;      // MIO_URING_... in use

@@ -375,6 +375,7 @@ __attribute__((noinline)) static void complete(loop *l, uring_state *u, const st
     case uring_op::poll_out: complete_poll_out(l, u, cqe); return;
     case uring_op::connect: complete_connect(l, u, cqe); return;
     case uring_op::poll_end: complete_poll_end(u, cqe); return;
+    case uring_op::file: uring_file_complete(l, u, cqe); return;
     case uring_op::zerocopy: complete_zerocopy(l, u, cqe); return;
     case uring_op::wake:
         if ((cqe->flags & IORING_CQE_F_MORE) == 0) u->watching = u->wake_armed = false;

@@ -19,6 +19,7 @@ struct uring_features {
     uint32_t masked;   // left out by MIO_URING_MASK
     uint32_t setup;    // IORING_SETUP_... that go with MIO_URING_DEFER, or without it
     uint32_t setup_plain;
+    uint64_t opcodes; // bit IORING_OP_...: known to the kernel
 };
 
 // Tested at the first call of the process. The verdict; also an error of the moment (-EMFILE, -ENFILE, -ENOMEM), which is

@@ -39,8 +39,9 @@ enum class burial { refused, quiet, over };
 
 static burial ring_bury(loop *l, uring_state *u) {
     const sys *calls = l->calls;
-    const bool quiet = (u->setup & IORING_SETUP_DEFER_TASKRUN) != 0 ||
-                       (u->features & (MIO_URING_RECEIVE | MIO_URING_ACCEPT)) == 0;
+    const bool quiet = ((u->setup & IORING_SETUP_DEFER_TASKRUN) != 0 ||
+                        (u->features & (MIO_URING_RECEIVE | MIO_URING_ACCEPT)) == 0) &&
+                       u->files.out == 0; // threads of the kernel's read into memory
     if (u->ring.fd >= 0) {
         // A ring that was never enabled here is another's: the queues are shared with a fork's child that runs it.
         mio_assert(u->thread == 0 || uring_is_drained(u));
@@ -94,6 +95,7 @@ static void ring_uproot(loop *l, uring_state *u, bool again) {
         if ((wanted & ENTRY_IN_WANTED) != 0) request_settle(l, &e->owner->in, MIO_ECANCELED);
         if ((wanted & ENTRY_OUT_WANTED) != 0) request_settle(l, &e->owner->out, MIO_ECANCELED);
     }
+    uring_files_uproot(l, u, again);
     uring_buffers_close(l, &u->buffers);
     u->watching = u->wake_armed = u->grave_armed = u->polls_armed = false;
 }

@@ -407,6 +407,7 @@ void uring_build(loop *l, uring_state *u) {
         }
         if (e == end) break;
     }
+    if (__builtin_expect(uring_files_wait(&u->files), 0)) uring_files_build(u);
 }
 
 // --- taken back -----------------------------------------------------------------------------------------------------
@@ -426,6 +427,7 @@ static void unbuild_cancel(uring_state *u, uint64_t target) {
 
 // The cancel of something that is nobody's any more: there is no entry to remember it.
 static bool is_orphan(const uring_state *u, uint64_t target) {
+    if (token_op(target) == uring_op::file) return true; // its place may be another's meanwhile; a stale cancel meets none
     const uring_entry *e = uring_entry_at(u, token_fd(target));
     if (token_op(target) == uring_op::poll_end) return true;
     const uring_op now = op_is_in(token_op(target)) ? e->in : e->out;
@@ -445,6 +447,8 @@ void uring_unbuild(uring_state *u) {
             u->watching = u->grave_armed = false;
         } else if (token_op(token) == uring_op::aside) {
             u->watching = u->polls_armed = false;
+        } else if (token_op(token) == uring_op::file) {
+            uring_file_unbuilt(u, token);
         } else if (token_op(token) == uring_op::cancel && is_orphan(u, sqe->addr)) {
             *uring_ring_sqe_at(r, kept++) = *sqe;
         } else if (token_op(token) == uring_op::cancel) {

@@ -2,6 +2,7 @@
 // have in ways of their own is beside it, in sys_linux.cc or sys_bsd.cc, of which a build takes one. Decides nothing:
 // EINTR, short counts and all other weather go up as they come.
 #include "base/spawn.h"
+#include "base/sys_files.h"
 #include "base/sys_platform.h"
 
 #include <fcntl.h>
@@ -142,6 +143,7 @@ const sys sys_real = {
     sys_pidfd_open,
     sys_child_wait,
     sys_child_kill,
+    &sys_files_real,
 };
 
 }

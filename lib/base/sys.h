@@ -22,6 +22,7 @@ namespace mio {
 
 struct spawn_plan;
 struct spawn_end;
+struct sys_files;
 
 struct sys {
     // Memory: malloc, realloc, free; sizes are given back for the tables that count. nullptr: none left.
@@ -101,6 +102,7 @@ struct sys {
     // not wait: 1, or 0 while it runs. nullptr: waits, and leaves it to be reaped: 1.
     int (*child_wait)(int pid, int pidfd, struct spawn_end *end);
     int (*child_kill)(int pid, int pidfd, int number); // kill, pidfd_send_signal
+    const sys_files *files; // base/sys_files.h
 };
 
 extern const sys sys_real;

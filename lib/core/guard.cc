@@ -149,7 +149,8 @@ static bool has_buffers(const lane_request *req) {
     case op_code::shutdown:
     case op_code::detach:
     case op_code::connected:
-    case op_code::job: break;
+    case op_code::job:
+    case op_code::file: break;
     }
     return false;
 }

@@ -43,6 +43,7 @@ enum class op_code : uint8_t {
     read_until,
     // loose requests (core/job.h): of no handle
     job, // for the workers; no backend is asked
+    file, // of a file (core/fs_call.h): a backend does it, or gives it to the workers
 };
 
 struct op_row {
@@ -67,6 +68,7 @@ inline constexpr op_row op_table[] = {
     {"read_exact", false, false, false},
     {"read_until", false, false, false},
     {"job", false, false, false},
+    {"file", false, false, false},
 };
 
 inline bool op_is_send(op_code op) { return op == op_code::send || op == op_code::send_zerocopy; }

@@ -112,7 +112,8 @@ static inline void completion_dispatch(loop *l, const completion *done) {
     case op_code::write: // the one lane request that a backend names: FINISH_RELEASED
         stream_write_released(l, static_cast<lane_request *>(done->req));
         return;
-    case op_code::job: loose_done(l, done); return;
+    case op_code::job:
+    case op_code::file: loose_done(l, done); return;
     case op_code::none:
     case op_code::shutdown:
     case op_code::detach:

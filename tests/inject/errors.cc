@@ -45,6 +45,7 @@ const int *errors_of(call which) {
     static const int new_ring[] = {ENOMEM, EMFILE, ENFILE, EPERM, EACCES, ENOSYS, EINVAL, 0};
     static const int entering[] = {EINTR, EAGAIN, EBUSY, ENOMEM, EPERM, EACCES, ENOSYS, 0};
     static const int ring_register[] = {ENOMEM, EINVAL, EBUSY, EPERM, EACCES, 0};
+    static const int file[] = {EIO, ENOSPC, EINTR, 0};
     switch (which) {
     case call::alloc:
     case call::resize:
@@ -97,6 +98,7 @@ const int *errors_of(call which) {
     case call::uring_setup: return new_ring;
     case call::uring_enter: return entering;
     case call::uring_register: return ring_register;
+    case call::file: return file;
     }
     return none;
 }

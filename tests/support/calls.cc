@@ -14,7 +14,7 @@ const char *call_name(call which) {
         "poll_one",      "epoll_create1", "epoll_ctl",      "epoll_wait_ns", "uring_setup", "uring_enter",
         "uring_register", "notify_open", "notify_add",      "notify_remove", "notify_read", "kqueue",
         "kevent",        "sigaction",    "thread_sigmask",  "spawn",         "pidfd_open",  "child_wait",
-        "child_kill",
+        "child_kill",    "file",
     };
     return names[static_cast<unsigned>(which)];
 }
@@ -71,6 +71,7 @@ int call_usual_error(call which) {
     case call::set_nonblocking:
     case call::notify_remove:
     case call::notify_read:
+    case call::file:
     case call::read:
     case call::write: return EIO;
     case call::poll_one:

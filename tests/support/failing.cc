@@ -1,5 +1,7 @@
 #include "support/failing.h"
 
+#include "support/failing_files.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -220,11 +222,13 @@ const mio::sys *failing_open(const mio::sys *base) {
     table->pidfd_open = failing_pidfd_open;
     table->child_wait = failing_child_wait;
     table->child_kill = failing_child_kill;
+    if (base->files != nullptr) table->files = failing_files_open(base->files);
     return table;
 }
 
 int64_t failing_alive() { return __atomic_load_n(&state.alive, __ATOMIC_ACQUIRE); }
 
+int failing_called(call which) { return called(which); }
 bool failing_allocation(call which) { return called(which) != 0; }
 void failing_allocated(int64_t delta) { __atomic_fetch_add(&state.alive, delta, __ATOMIC_RELAXED); }
 

@@ -1,0 +1,366 @@
+// File operations in the ring: each is one submission, asked for by its call (core/fs_call.h) and answered by one
+// completion. What the kernel reads and writes meanwhile lies in the job, or in buffers that the request holds.
+//
+//   reads, writes                    READ, WRITE of one piece, READV, WRITEV of several; a short write goes on
+//   open, close, sync, stat, ...     one opcode each
+//   the rest                         the workers: no opcode, or many steps
+//
+// What one must know:
+//   1. An opcode that a kernel knows need not do it for every file system: EINVAL, EOPNOTSUPP and ENOSYS are answers
+//      that the workers' call is asked for once more.
+//   2. What would wait is done by threads of the kernel's: beyond the bytes of a file that are in memory it is a pool.
+//   3. A cancel ends what such a thread has not begun; what it has begun may go on. So an abandonable operation is not
+//      waited for: its job stays here until the completion, and what that brings is disposed of.
+//   4. Of a ring that another thread leaves behind while it lives, results are lost (uring_move.cc): the operations have
+//      ended, MIO_EIO, and a descriptor that was opened just then stays open.
+
+#include "backend/uring.h"
+
+#include "core/backend.h"
+
+#include <mio/error.h>
+#include <mio/fs.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#include <atomic>
+
+namespace mio {
+
+#ifndef IORING_OP_FTRUNCATE
+constexpr unsigned OP_FTRUNCATE = 55; // 6.9; an older header has no name for it
+#else
+constexpr unsigned OP_FTRUNCATE = IORING_OP_FTRUNCATE;
+#endif
+
+static fs_call *call_of(const job *work) { return job_payload<fs_call>(const_cast<job *>(work)); }
+
+constexpr unsigned NO_OPCODE = 255;
+
+static unsigned opcode_of(const fs_call *call) {
+    const bool one = call->piece_count == 1;
+    switch (call->op) {
+    case fs_op::open: return IORING_OP_OPENAT;
+    case fs_op::close: return IORING_OP_CLOSE;
+    case fs_op::read: return one ? IORING_OP_READ : IORING_OP_READV;
+    case fs_op::write: return one ? IORING_OP_WRITE : IORING_OP_WRITEV;
+    case fs_op::fsync:
+    case fs_op::fdatasync: return IORING_OP_FSYNC;
+    case fs_op::stat:
+    case fs_op::lstat:
+    case fs_op::fstat: return IORING_OP_STATX;
+    case fs_op::ftruncate: return OP_FTRUNCATE;
+    case fs_op::allocate: return IORING_OP_FALLOCATE;
+    case fs_op::rename: return IORING_OP_RENAMEAT;
+    case fs_op::unlink:
+    case fs_op::rmdir: return IORING_OP_UNLINKAT;
+    case fs_op::mkdir: return IORING_OP_MKDIRAT;
+    case fs_op::link: return IORING_OP_LINKAT;
+    case fs_op::symlink: return IORING_OP_SYMLINKAT;
+    case fs_op::truncate:
+    case fs_op::mkdir_all:
+    case fs_op::remove_all:
+    case fs_op::readlink:
+    case fs_op::realpath:
+    case fs_op::readdir:
+    case fs_op::chmod:
+    case fs_op::fchmod:
+    case fs_op::chown:
+    case fs_op::lchown:
+    case fs_op::fchown:
+    case fs_op::utimes:
+    case fs_op::lutimes:
+    case fs_op::futimes:
+    case fs_op::access:
+    case fs_op::temp_file:
+    case fs_op::temp_folder:
+    case fs_op::copy:
+    case fs_op::statfs: return NO_OPCODE;
+    }
+    return NO_OPCODE;
+}
+
+// --- asked ----------------------------------------------------------------------------------------------------------
+
+static bool files_ready(loop *l, uring_files *f) {
+    if (f->all != nullptr) return true;
+    constexpr size_t size = URING_FILES_MAX * sizeof(uring_file);
+    f->all = static_cast<uring_file *>(memory_alloc(&l->mem, size));
+    if (f->all != nullptr) memset(static_cast<void *>(f->all), 0, size);
+    return f->all != nullptr;
+}
+
+bool uring_file_submit(loop *l, uring_state *u, request *carrier) {
+    if (u->dead || (u->features & MIO_URING_FILES) == 0) return false;
+    fs_call *call = call_of(static_cast<loose_request *>(carrier)->work);
+    if (call->op == fs_op::write) fs_call_advance(call, 0); // past what is empty
+    const unsigned opcode = opcode_of(call);
+    if (opcode >= 64 || (u->files.opcodes >> opcode & 1) == 0) return false;
+    if (call->op == fs_op::write && call->piece_count == 0) return false; // nothing: no call either
+    if (!files_ready(l, &u->files)) return false;
+    queue_push(&u->files.wanted, carrier);
+    return true;
+}
+
+static void file_prepare(struct io_uring_sqe *sqe, fs_call *call) {
+    const uint64_t at = call->offset < 0 ? UINT64_MAX : static_cast<uint64_t>(call->offset + call->moved);
+    void *base = call->piece_count != 0 ? call->pieces->iov_base : nullptr;
+    const auto n = static_cast<unsigned>(call->piece_count != 0 ? call->pieces->iov_len : 0);
+    const unsigned opcode = opcode_of(call);
+    switch (opcode) {
+    case IORING_OP_OPENAT:
+        io_uring_prep_openat(sqe, AT_FDCWD, call->path, call->flags | O_CLOEXEC, static_cast<mode_t>(call->mode));
+        break;
+    case IORING_OP_CLOSE: io_uring_prep_close(sqe, call->fd); break;
+    case IORING_OP_READ: io_uring_prep_read(sqe, call->fd, base, n, at); break;
+    case IORING_OP_WRITE: io_uring_prep_write(sqe, call->fd, base, n, at); break;
+    case IORING_OP_READV: io_uring_prep_readv(sqe, call->fd, call->pieces, call->piece_count, at); break;
+    case IORING_OP_WRITEV: io_uring_prep_writev(sqe, call->fd, call->pieces, call->piece_count, at); break;
+    case IORING_OP_FSYNC:
+        io_uring_prep_fsync(sqe, call->fd, call->op == fs_op::fdatasync ? IORING_FSYNC_DATASYNC : 0);
+        break;
+    case IORING_OP_STATX: {
+        const int flags = call->op == fs_op::fstat   ? AT_EMPTY_PATH
+                          : call->op == fs_op::lstat ? AT_SYMLINK_NOFOLLOW
+                                                     : 0;
+        const int dir = call->op == fs_op::fstat ? call->fd : AT_FDCWD;
+        const char *path = call->op == fs_op::fstat ? "" : call->path;
+        io_uring_prep_statx(sqe, dir, path, flags, sys_statx_mask(), reinterpret_cast<struct statx *>(call->out));
+        break;
+    }
+    case IORING_OP_FALLOCATE:
+        io_uring_prep_fallocate(sqe, call->fd, call->flags, static_cast<uint64_t>(call->offset),
+                                static_cast<uint64_t>(call->length));
+        break;
+    case IORING_OP_RENAMEAT:
+        io_uring_prep_renameat(sqe, AT_FDCWD, call->path, AT_FDCWD, call->to, static_cast<unsigned>(call->flags));
+        break;
+    case IORING_OP_UNLINKAT:
+        io_uring_prep_unlinkat(sqe, AT_FDCWD, call->path, call->op == fs_op::rmdir ? AT_REMOVEDIR : 0);
+        break;
+    case IORING_OP_MKDIRAT: io_uring_prep_mkdirat(sqe, AT_FDCWD, call->path, static_cast<mode_t>(call->mode)); break;
+    case IORING_OP_LINKAT: io_uring_prep_linkat(sqe, AT_FDCWD, call->path, AT_FDCWD, call->to, 0); break;
+    case IORING_OP_SYMLINKAT: io_uring_prep_symlinkat(sqe, call->path, AT_FDCWD, call->to); break;
+    default: // FTRUNCATE, for which an older liburing has no preparation
+        mio_assert(opcode == OP_FTRUNCATE);
+        sqe->opcode = static_cast<uint8_t>(OP_FTRUNCATE);
+        sqe->fd = call->fd;
+        sqe->off = static_cast<uint64_t>(call->length);
+        break;
+    }
+}
+
+static uint64_t file_token(const uring_files *f, const uring_file *file) {
+    const auto number = static_cast<uint32_t>(file - f->all);
+    return static_cast<uint64_t>(uring_op::file) << 56 | static_cast<uint64_t>(file->generation & 0xffffffu) << 32 | number;
+}
+
+// What a token names; nullptr: stale.
+static uring_file *token_file(const uring_files *f, uint64_t token) {
+    const auto number = static_cast<uint32_t>(token);
+    if (f->all == nullptr || number >= f->used) return nullptr;
+    uring_file *file = &f->all[number];
+    return file->work != nullptr && file_token(f, file) == token ? file : nullptr;
+}
+
+static uring_file *file_take(uring_files *f) {
+    uring_file *file;
+    if (f->first_free != 0) {
+        file = &f->all[f->first_free - 1];
+        f->first_free = file->next_free;
+    } else if (f->used != URING_FILES_MAX) {
+        file = &f->all[f->used++];
+    } else {
+        return nullptr;
+    }
+    f->out++;
+    file->generation++;
+    file->cancel = file->cancelled = false;
+    return file;
+}
+
+static void file_give(uring_files *f, uring_file *file) {
+    if (file->cancel) f->cancels--;
+    file->cancel = false;
+    file->req = nullptr;
+    file->work = nullptr;
+    file->next_free = f->first_free;
+    f->first_free = static_cast<uint32_t>(file - f->all) + 1;
+    f->out--;
+}
+
+static void files_build_cancels(uring_state *u) {
+    uring_files *f = &u->files;
+    for (uint32_t i = 0; i < f->used && f->cancels != 0 && uring_ring_space(&u->ring) != 0; i++) {
+        uring_file *file = &f->all[i];
+        if (!file->cancel) continue;
+        file->cancel = false;
+        f->cancels--;
+        struct io_uring_sqe *sqe = uring_ring_sqe(&u->ring);
+        io_uring_prep_cancel64(sqe, file_token(f, file), 0);
+        if ((u->ring.features & IORING_FEAT_CQE_SKIP) != 0) sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+        sqe->user_data = uring_token(uring_op::cancel, 0, 0);
+    }
+}
+
+void uring_files_build(uring_state *u) {
+    uring_files *f = &u->files;
+    if (f->cancels != 0) files_build_cancels(u);
+    while (!queue_empty(f->wanted) && uring_ring_space(&u->ring) != 0) {
+        uring_file *file = file_take(f);
+        if (file == nullptr) return;
+        file->req = static_cast<loose_request *>(queue_pop(&f->wanted));
+        file->work = file->req->work;
+        struct io_uring_sqe *sqe = uring_ring_sqe(&u->ring);
+        file_prepare(sqe, call_of(file->work));
+        sqe->user_data = file_token(f, file);
+    }
+}
+
+void uring_file_unbuilt(uring_state *u, uint64_t token) {
+    uring_file *file = token_file(&u->files, token);
+    mio_assert(file != nullptr && file->req != nullptr); // nothing of the user's ran since it was built
+    request *carrier = file->req;
+    file_give(&u->files, file);
+    queue_push(&u->files.wanted, carrier);
+}
+
+// --- answered -------------------------------------------------------------------------------------------------------
+
+static bool answer_is_refusal(int result) { return result == -EINVAL || result == -EOPNOTSUPP || result == -ENOSYS; }
+
+// The facts take the place of what the kernel wrote.
+static void facts_arrived(fs_call *call) {
+    sys_stat found;
+    mio_assert(call->room >= sys_statx_size());
+    sys_statx_read(call->out, &found);
+    memcpy(call->out, &found, sizeof found);
+}
+
+// A read or write moved bytes. false: it is not over.
+static bool bytes_arrived(fs_call *call, int n) {
+    if (n == 0) {
+        call->result = call->op == fs_op::read ? MIO_EOF : MIO_EIO;
+        return true;
+    }
+    fs_call_advance(call, static_cast<size_t>(n));
+    call->result = 0;
+    return call->op == fs_op::read || call->piece_count == 0;
+}
+
+// The call's result, by what the kernel says. false: it is not over.
+static bool call_answered(fs_call *call, int result) {
+    const bool closed = call->op == fs_op::close && (result == -EINTR || result == -EINPROGRESS);
+    call->result = result > 0 && call->op != fs_op::open ? 0 : closed ? 0 : result;
+    if (result < 0) return closed || result != -EINTR;
+    if (fs_call_is_held(call)) return bytes_arrived(call, result);
+    if (call->op == fs_op::stat || call->op == fs_op::lstat || call->op == fs_op::fstat) facts_arrived(call);
+    return true;
+}
+
+// Nobody waits for it: what it brought is disposed of, with the job.
+static void file_left(job *work, int result) {
+    call_of(work)->result = result;
+    job_free(work);
+}
+
+void uring_file_complete(loop *l, uring_state *u, const struct io_uring_cqe *cqe) {
+    uring_files *f = &u->files;
+    uring_file *file = token_file(f, cqe->user_data);
+    if (file == nullptr) return;
+    loose_request *req = file->req;
+    job *work = file->work;
+    const bool cancelled = file->cancelled;
+    file_give(f, file);
+    if (req == nullptr) {
+        file_left(work, cqe->res);
+        return;
+    }
+    fs_call *call = call_of(work);
+    if (answer_is_refusal(cqe->res) && !cancelled) {
+        job_submit(l, req);
+        return;
+    }
+    if (!call_answered(call, cqe->res)) {
+        if (!cancelled) {
+            queue_push(&f->wanted, static_cast<request *>(req));
+            return;
+        }
+        call->result = MIO_ECANCELED; // what it had moved is told with it
+    }
+    request_finish(l, req, call->result, 0, nullptr, 0);
+}
+
+// --- early ends -----------------------------------------------------------------------------------------------------
+
+static bool wanted_remove(uring_files *f, request *carrier) {
+    queue<request> before = queue_take(&f->wanted);
+    bool found = false;
+    while (request *one = queue_pop(&before)) {
+        if (one == carrier) found = true;
+        else queue_push(&f->wanted, one);
+    }
+    return found;
+}
+
+static uring_file *file_of(const uring_files *f, const loose_request *req) {
+    for (uint32_t i = 0; i < f->used; i++)
+        if (f->all[i].req == req) return &f->all[i];
+    return nullptr;
+}
+
+void uring_file_cancel(loop *l, uring_state *u, request *carrier) {
+    uring_files *f = &u->files;
+    auto *req = static_cast<loose_request *>(carrier);
+    uring_file *file = file_of(f, req);
+    if (file == nullptr) {
+        const bool found = wanted_remove(f, carrier);
+        mio_assert(found);
+        request_settle(l, carrier, MIO_ECANCELED);
+        return;
+    }
+    if (!file->cancelled && (u->features & MIO_URING_CANCEL) != 0) {
+        file->cancel = true;
+        f->cancels++;
+    }
+    file->cancelled = true;
+    if (fs_call_is_held(call_of(file->work))) return;
+    file->req = nullptr; // the job is the ring's alone now
+    req->work = nullptr;
+    request_settle(l, carrier, MIO_ECANCELED);
+}
+
+// --- the ring goes --------------------------------------------------------------------------------------------------
+
+void uring_files_uproot(loop *l, uring_state *u, bool again) {
+    uring_files *f = &u->files;
+    for (uint32_t i = 0; i < f->used; i++) {
+        uring_file *file = &f->all[i];
+        if (file->work == nullptr) continue;
+        loose_request *req = file->req;
+        job *work = file->work;
+        const bool cancelled = file->cancelled;
+        file_give(f, file);
+        if (req == nullptr) file_left(work, MIO_ECANCELED);
+        else request_settle(l, req, cancelled ? MIO_ECANCELED : MIO_EIO);
+    }
+    if (again) return;
+    while (request *carrier = queue_pop(&f->wanted)) request_settle(l, carrier, MIO_ECANCELED);
+}
+
+void uring_files_close(loop *l, uring_state *u, bool in_child) {
+    uring_files *f = &u->files;
+    for (uint32_t i = 0; i < f->used; i++) {
+        const uring_file *file = &f->all[i];
+        mio_assert(in_child || file->req == nullptr);
+        // In a child, core frees the jobs of requests; here are those that have none. Elsewhere the kernel may still
+        // write into theirs: they stay.
+        if (in_child && file->work != nullptr && file->req == nullptr) file_left(file->work, MIO_ECANCELED);
+    }
+    memory_release(&l->mem, f->all, f->all == nullptr ? 0 : URING_FILES_MAX * sizeof(uring_file));
+    *f = uring_files();
+}
+
+}
