@@ -112,7 +112,8 @@ MIO_API mio_req_t mio_fs_open(mio_loop_t *loop, const char *path, int flags, uns
 MIO_API mio_req_t mio_fs_close(mio_loop_t *loop, int fd, mio_fs_cb cb, void *arg);
 
 /* preadv(2) of 1 to MIO_BUFS_MAX buffers, moved in; offset -1: readv(2), from the file's own position on, which other
- * descriptors and processes may share. Appends to each buffer's len up to its cap, in order. Fewer bytes than there is
+ * descriptors and processes may share; what has no positions (a pipe, a terminal) is read as it comes, whatever the
+ * offset. Appends to each buffer's len up to its cap, in order. Fewer bytes than there is
  * room for come before the end of a file, and from what is no file. MIO_ENOBUFS (at the start): there is no room at all.
  * MIO_EINVAL (at the start): an empty buffer, a borrowed one (what a disk writes into cannot be taken back: use
  * mio_buf_alloc or mio_buf_wrap), other offsets below 0. A buffer that is shared must not be read into. */
@@ -120,7 +121,7 @@ MIO_API mio_req_t mio_fs_read(mio_loop_t *loop, int fd, mio_buf_t *bufs, unsigne
                               mio_fs_read_cb cb, void *arg);
 
 /* pwritev(2), again and again until all len bytes of each buffer are written; offset -1: writev(2), at the file's own
- * position. Borrowed buffers are MIO_EINVAL here, too. MIO_ENOSPC, MIO_EDQUOT, MIO_EFBIG, MIO_EIO, MIO_EBADF... */
+ * position, or where there are none. Borrowed buffers are MIO_EINVAL here, too. MIO_ENOSPC, MIO_EDQUOT, MIO_EFBIG, MIO_EIO, MIO_EBADF... */
 MIO_API mio_req_t mio_fs_write(mio_loop_t *loop, int fd, mio_buf_t *bufs, unsigned nbufs, int64_t offset,
                                mio_fs_write_cb cb, void *arg);
 

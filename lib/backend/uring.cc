@@ -306,6 +306,7 @@ constexpr int64_t FILES_END_NS = 10000000;
 static void files_end(loop *l, uring_state *u) {
     for (int i = 0; i < FILES_END_TRIES && u->files.out != 0; i++) {
         if (u->dead || u->ring.fd < 0 || u->thread != thread_number()) return;
+        uring_files_build(u); // the cancels
         if (is_refusal(uring_enter(l, u, 1, FILES_END_NS))) return;
         l->done_head = l->done_tail; // nobody is there to be told of anything else
         uring_gather(l, u);

@@ -13,6 +13,9 @@
 //      waited for: its job stays here until the completion, and what that brings is disposed of.
 //   4. Of a ring that another thread leaves behind while it lives, results are lost (uring_move.cc): the operations have
 //      ended, MIO_EIO, and a descriptor that was opened just then stays open.
+//   5. An open is tried with O_NONBLOCK first, which a FIFO takes for the caller's wish: it would not wait for its other
+//      end, or fail with ENXIO. So opens begin in a thread of the kernel's.
+//   6. A read or write of what has no positions ignores the offset, where pread(2) would refuse.
 
 #include "backend/uring.h"
 
@@ -112,6 +115,7 @@ static void file_prepare(struct io_uring_sqe *sqe, fs_call *call) {
     switch (opcode) {
     case IORING_OP_OPENAT:
         io_uring_prep_openat(sqe, AT_FDCWD, call->path, call->flags | O_CLOEXEC, static_cast<mode_t>(call->mode));
+        sqe->flags |= IOSQE_ASYNC; // 5
         break;
     case IORING_OP_CLOSE: io_uring_prep_close(sqe, call->fd); break;
     case IORING_OP_READ: io_uring_prep_read(sqe, call->fd, base, n, at); break;

@@ -3,6 +3,7 @@
 //
 //   read    one call: as much as there is. 0 bytes where bytes were asked for is the end: MIO_EOF
 //   write   until all is written, or an error: what was written before it is counted
+//   both    what has no positions is read and written as it comes, wherever: so a ring does it, and cannot tell
 //   the rest one call each, or several (io/fs_tree.cc)
 
 #include "io/fs.h"
@@ -37,8 +38,10 @@ void fs_call_advance(fs_call *call, size_t n) {
 static int64_t perform_read(const sys_files *files, fs_call *call) {
     ssize_t n;
     const unsigned most = call->piece_count < PIECES_MAX ? call->piece_count : PIECES_MAX;
-    do n = files->read(call->fd, call->pieces, static_cast<int>(most), call->offset);
-    while (n == -EINTR && !fs_call_given_up(call));
+    do {
+        n = files->read(call->fd, call->pieces, static_cast<int>(most), call->offset);
+        if (n == -ESPIPE) n = files->read(call->fd, call->pieces, static_cast<int>(most), -1);
+    } while (n == -EINTR && !fs_call_given_up(call));
     if (n < 0) return n;
     if (n == 0) return MIO_EOF;
     fs_call_advance(call, static_cast<size_t>(n));
@@ -51,7 +54,8 @@ static int64_t perform_write(const sys_files *files, fs_call *call) {
         if (call->piece_count == 0) return 0;
         const unsigned most = call->piece_count < PIECES_MAX ? call->piece_count : PIECES_MAX;
         const int64_t at = call->offset < 0 ? -1 : call->offset + call->moved;
-        const ssize_t n = files->write(call->fd, call->pieces, static_cast<int>(most), at);
+        ssize_t n = files->write(call->fd, call->pieces, static_cast<int>(most), at);
+        if (n == -ESPIPE) n = files->write(call->fd, call->pieces, static_cast<int>(most), -1);
         if (n == -EINTR && !fs_call_given_up(call)) continue;
         if (n < 0) return n;
         if (n == 0) return MIO_EIO; // no device of ours does that; never without end

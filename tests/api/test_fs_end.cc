@@ -1,0 +1,432 @@
+// Files: early ends of requests in flight, loops that go meanwhile, want of memory and descriptors, many at once, and
+// misfortune in a simulated world.
+#include "fs.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+using namespace api;
+
+// A FIFO: opening one end of it waits for the other, as a disk that does not answer. Not in a world.
+static void fifo_make(const fs_room *room, char *path, size_t size) {
+    snprintf(path, size, "%s/fifo", room->folder);
+    assert_is(mkfifo(path, 0600), 0);
+}
+
+static void fifo_release(const char *path) { // whoever still waits at its other end goes on
+    const int fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+    ck_assert_int_ge(fd, 0);
+    sleep_ns(20 * MIO_MILLISECOND);
+    close(fd);
+}
+
+static bool descriptors_are(size_t n) { // a late one is closed by another thread
+    for (int i = 0; i < 500 && open_descriptors() != n; i++) sleep_ns(10 * MIO_MILLISECOND);
+    return open_descriptors() == n;
+}
+
+struct opened {
+    int fd, calls;
+};
+static void told_open(mio_loop_t *, int fd, void *arg) { *static_cast<opened *>(arg) = {fd, static_cast<opened *>(arg)->calls + 1}; }
+
+TEST(fs_an_open_that_hangs_ends_at_once_when_cancelled) {
+    KERNEL_ONLY("a world's files do not wait");
+    mio_loop_t *loop = loop_open();
+    fs_room room(loop);
+    char fifo[300];
+    fifo_make(&room, fifo, sizeof fifo);
+    const size_t before = open_descriptors();
+    opened o = {1, 0};
+    const mio_req_t id = mio_fs_open(loop, fifo, O_RDONLY, 0, told_open, &o);
+    assert_ok(id);
+    run_for(loop, 30 * MIO_MILLISECOND); // it hangs now
+    assert_is(o.calls, 0);
+    assert_is(mio_req_cancel(loop, id), 0);
+    run_to_end(loop);
+    assert_is(o.calls, 1);
+    assert_is(o.fd, MIO_ECANCELED);
+    assert_is(mio_req_cancel(loop, id), MIO_ENOENT);
+    fifo_release(fifo);
+    ck_assert(descriptors_are(before));
+}
+
+TEST(fs_an_open_that_hangs_ends_at_its_deadline) {
+    KERNEL_ONLY("a world's files do not wait");
+    mio_loop_t *loop = loop_open();
+    fs_room room(loop);
+    char fifo[300];
+    fifo_make(&room, fifo, sizeof fifo);
+    const size_t before = open_descriptors();
+    opened o = {1, 0};
+    const mio_req_t id = mio_fs_open(loop, fifo, O_WRONLY, 0, told_open, &o);
+    assert_is(mio_req_timeout(loop, id, 20 * MIO_MILLISECOND), 0);
+    run_to_end(loop);
+    assert_is(o.calls, 1);
+    assert_is(o.fd, MIO_ETIMEDOUT);
+    const int reader = open(fifo, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    sleep_ns(20 * MIO_MILLISECOND);
+    close(reader);
+    fifo_release(fifo);
+    ck_assert(descriptors_are(before));
+}
+
+TEST(fs_an_open_that_is_abandoned_closes_what_comes_too_late) {
+    KERNEL_ONLY("a world's files do not wait");
+    mio_loop_t *loop = loop_open();
+    fs_room room(loop);
+    char fifo[300];
+    fifo_make(&room, fifo, sizeof fifo);
+    const size_t before = open_descriptors();
+    const mio_req_t id = mio_fs_open(loop, fifo, O_RDONLY, 0, [](mio_loop_t *, int, void *) { ck_abort(); }, nullptr);
+    run_for(loop, 30 * MIO_MILLISECOND);
+    assert_is(mio_req_abandon(loop, id), 0);
+    assert_is(mio_req_abandon(loop, id), MIO_ENOENT);
+    run_to_end(loop); // nothing keeps it alive
+    const int writer = open(fifo, O_WRONLY | O_CLOEXEC | O_NONBLOCK); // works while somebody opens the other end
+    if (writer >= 0) close(writer);
+    fifo_release(fifo);
+    run_for(loop, 5 * MIO_MILLISECOND);
+    ck_assert(descriptors_are(before));
+}
+
+TEST(fs_a_loop_does_not_wait_for_a_file_that_hangs) {
+    KERNEL_ONLY("a world's files do not wait");
+    mio_loop_t *loop = loop_open(), *other = loop_open();
+    fs_room room(other);
+    char fifo[300];
+    fifo_make(&room, fifo, sizeof fifo);
+    opened o = {1, 0};
+    assert_ok(mio_fs_open(loop, fifo, O_RDONLY, 0, told_open, &o));
+    run_for(loop, 30 * MIO_MILLISECOND);
+    assert_is(mio_loop_destroy(loop, MIO_SECOND), 0);
+    loop_forget(loop);
+    assert_is(o.calls, 1);
+    assert_is(o.fd, MIO_ECANCELED);
+    fifo_release(fifo);
+}
+
+TEST(fs_cancels_what_waits_for_its_turn) {
+    mio_loop_t *loop = loop_open();
+    fs_room room(loop);
+    const int fd = room.file("file", 1000);
+    struct read_told { int64_t n; int calls; size_t cap; } t = {};
+    const auto told = [](mio_loop_t *, int64_t n, mio_buf_t *bufs, unsigned count, void *arg) {
+        read_told *r = static_cast<read_told *>(arg);
+        *r = {n, r->calls + 1, count == 1 ? bufs[0].cap : 0};
+    };
+    mio_buf_t buf = {};
+    assert_is(mio_buf_alloc(loop, 100, &buf), 0);
+    mio_req_t id = mio_fs_read(loop, fd, &buf, 1, 0, told, &t);
+    assert_is(mio_req_cancel(loop, id), 0); // in the same batch
+    run_to_end(loop);
+    assert_is(t.calls, 1);
+    assert_is(t.n, MIO_ECANCELED);
+    assert_is(t.cap, 100); // the buffer came back
+
+    assert_is(mio_buf_alloc(loop, 100, &buf), 0);
+    id = mio_fs_read(loop, fd, &buf, 1, 0, [](mio_loop_t *, int64_t, mio_buf_t *, unsigned, void *) { ck_abort(); }, nullptr);
+    assert_is(mio_req_abandon(loop, id), 0);
+    run_to_end(loop);
+    opened o = {1, 0};
+    id = mio_fs_open(loop, room.path("made"), O_RDWR | O_CREAT, 0600, told_open, &o);
+    assert_is(mio_req_cancel(loop, id), 0);
+    run_to_end(loop);
+    assert_is(o.fd, MIO_ECANCELED);
+    ck_assert(!room.exists("made"));
+    room.close(fd);
+}
+
+// A read that is cancelled or runs out of time while it may be under way: told once, with the one or the other, and the
+// buffer comes back.
+TEST(fs_a_transfer_under_way_is_told_once) {
+    mio_loop_t *loop = loop_open();
+    fs_room room(loop);
+    const int fd = room.file("file", 200000);
+    struct all { int calls, ended, moved; mio_req_t ids[64]; mio_loop_t *loop; } self = {};
+    self.loop = loop;
+    const auto told = [](mio_loop_t *, int64_t n, mio_buf_t *bufs, unsigned count, void *arg) {
+        all *a = static_cast<all *>(arg);
+        a->calls++;
+        assert_is(count, 1);
+        ck_assert_ptr_nonnull(bufs[0].base);
+        if (n > 0) {
+            a->moved++;
+            assert_is(bufs[0].len, static_cast<size_t>(n));
+        } else {
+            a->ended++;
+            ck_assert(n == MIO_ECANCELED || n == MIO_ETIMEDOUT);
+        }
+    };
+    for (int i = 0; i < 64; i++) {
+        mio_buf_t buf = {};
+        assert_is(mio_buf_alloc(loop, 3000, &buf), 0);
+        self.ids[i] = mio_fs_read(loop, fd, &buf, 1, i * 3000, told, &self);
+        assert_ok(self.ids[i]);
+        if (i % 4 == 0) assert_is(mio_req_timeout(loop, self.ids[i], 0), 0);
+    }
+    mio_timer_t *timer;
+    assert_is(mio_timer_create(loop, &timer), 0);
+    const auto cancel = [](mio_timer_t *t, void *arg) {
+        all *a = static_cast<all *>(arg);
+        for (int i = 1; i < 64; i += 2) {
+            const int result = mio_req_cancel(a->loop, a->ids[i]);
+            ck_assert(result == 0 || result == MIO_EALREADY || result == MIO_ENOENT);
+        }
+        mio_handle_close(t, nullptr, nullptr);
+    };
+    assert_is(mio_timer_start(timer, 0, 0, cancel, &self), 0);
+    run_to_end(loop);
+    assert_is(self.calls, 64);
+    assert_is(self.ended + self.moved, 64);
+    room.close(fd);
+}
+
+TEST(fs_a_thousand_requests_at_once) {
+    mio_loop_t *loop = loop_open();
+    fs_room room(loop);
+    constexpr int N = 1000;
+    struct all { int opened, written, closed, failed; } self = {};
+    static mio_fs_open_cb on_open;
+    static mio_fs_write_cb on_written;
+    static mio_fs_cb on_closed;
+    on_closed = [](mio_loop_t *, int status, void *arg) {
+        all *a = static_cast<all *>(arg);
+        a->closed++;
+        if (status < 0) a->failed++;
+    };
+    struct one { all *of; int fd; };
+    static one ones[N];
+    on_written = [](mio_loop_t *l, int status, int64_t n, mio_buf_t *, unsigned, void *arg) {
+        one *self_one = static_cast<one *>(arg);
+        self_one->of->written++;
+        if (status < 0 || n != 100) self_one->of->failed++;
+        assert_ok(mio_fs_close(l, self_one->fd, on_closed, self_one->of));
+    };
+    on_open = [](mio_loop_t *l, int fd, void *arg) {
+        one *self_one = static_cast<one *>(arg);
+        self_one->of->opened++;
+        if (fd < 0) {
+            self_one->of->failed++;
+            return;
+        }
+        self_one->fd = fd;
+        mio_buf_t buf = pattern_buf(l, 100, 0);
+        assert_ok(mio_fs_write(l, fd, &buf, 1, 0, on_written, arg));
+    };
+    for (int round = 0; round < N; round += 250) { // descriptors are few
+        for (int i = round; i < round + 250; i++) {
+            char name[32];
+            snprintf(name, sizeof name, "file-%d", i);
+            ones[i] = {&self, -1};
+            assert_ok(mio_fs_open(loop, room.path(name), O_WRONLY | O_CREAT, 0600, on_open, &ones[i]));
+        }
+        run_to_end(loop);
+    }
+    assert_is(self.failed, 0);
+    assert_is(self.closed, N);
+    struct facts { int calls, right; } f = {};
+    const auto told = [](mio_loop_t *, int status, const mio_fs_facts_t *facts_, void *arg) {
+        static_cast<facts *>(arg)->calls++;
+        if (status == 0 && facts_->size == 100) static_cast<facts *>(arg)->right++;
+    };
+    for (int i = 0; i < N; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "file-%d", i);
+        assert_ok(mio_fs_stat(loop, room.path(name), told, &f));
+    }
+    assert_is(metrics(loop).requests, N);
+    run_to_end(loop);
+    assert_is(f.calls, N);
+    assert_is(f.right, N);
+}
+
+TEST(fs_a_loop_is_destroyed_with_requests_in_every_state) {
+    mio_loop_t *keeper = loop_open();
+    fs_room room(keeper);
+    const int fd = room.file("file", 100000);
+    const size_t before = open_descriptors();
+    for (int turns = 0; turns < 6; turns++) {
+        mio_loop_t *loop = loop_open();
+        static int calls;
+        calls = 0;
+        int started = 0;
+        for (int i = 0; i < 40; i++) {
+            mio_buf_t buf = {};
+            assert_is(mio_buf_alloc(loop, 2000, &buf), 0);
+            if (i % 2 == 0) {
+                assert_ok(mio_fs_read(loop, fd, &buf, 1, i * 2000, [](mio_loop_t *l, int64_t, mio_buf_t *bufs, unsigned, void *) {
+                    calls++;
+                    mio_buf_t again = mio_buf_take(bufs);
+                    if (again.base == nullptr) return;
+                    again.len = 0;
+                    const mio_req_t refused = mio_fs_read(l, 0, &again, 1, 0, [](mio_loop_t *, int64_t, mio_buf_t *, unsigned, void *) {}, nullptr);
+                    (void)refused; // MIO_ESHUTDOWN while it is destroyed: then it is still ours
+                    mio_buf_release(&again);
+                }, nullptr));
+            } else {
+                mio_buf_release(&buf);
+                assert_ok(mio_fs_open(loop, room.path("file"), O_RDONLY, 0, [](mio_loop_t *, int opened_fd, void *) {
+                    calls++;
+                    if (opened_fd >= 0 && !on_sim()) close(opened_fd);
+                }, nullptr));
+            }
+            started++;
+        }
+        if (!on_sim())
+            for (int i = 0; i < turns; i++) (void)mio_loop_run_once(loop, 0);
+        assert_is(mio_loop_destroy(loop, 5 * MIO_SECOND), 0);
+        loop_forget(loop);
+        ck_assert_int_ge(calls, started);
+        ck_assert(descriptors_are(before));
+    }
+    room.close(fd);
+}
+
+TEST(fs_without_memory_takes_nothing) {
+    mio_loop_t *loop = loop_open();
+    fs_room room(loop);
+    const int fd = room.file("file", 1000);
+    mio_buf_t buf = pattern_buf(loop, 64, 0);
+    counting *count = loop_counting(loop);
+    const auto told = [](mio_loop_t *, int, int64_t, mio_buf_t *, unsigned, void *) {};
+    int refused = 0;
+    for (int i = 0; i < 100; i++) { // until what was kept is used up
+        count->fail_at = 1;
+        count->fail_on = true;
+        const mio_req_t id = mio_fs_write(loop, fd, &buf, 1, 0, told, nullptr);
+        count->fail_at = 0;
+        count->fail_on = false;
+        if (id < 0) {
+            assert_is(id, MIO_ENOMEM);
+            ck_assert_ptr_nonnull(buf.base);
+            refused++;
+        } else {
+            ck_assert_ptr_null(buf.base);
+            buf = pattern_buf(loop, 64, 0);
+        }
+    }
+    ck_assert_int_gt(refused, 0);
+    run_to_end(loop);
+    mio_buf_release(&buf);
+    room.close(fd);
+}
+
+TEST(fs_allocates_nothing_once_warm) {
+    mio_loop_t *loop = loop_open();
+    fs_room room(loop);
+    const int fd = room.file("file", 4096);
+    struct reader { int fd, left; } self = {fd, 100};
+    static mio_fs_read_cb again;
+    again = [](mio_loop_t *l, int64_t n, mio_buf_t *bufs, unsigned count, void *arg) {
+        reader *r = static_cast<reader *>(arg);
+        assert_is(n, 4096);
+        if (--r->left == 0) return;
+        bufs[0].len = 0;
+        assert_ok(mio_fs_read(l, r->fd, bufs, count, 0, again, arg));
+    };
+    mio_buf_t buf = {};
+    assert_is(mio_buf_alloc(loop, 4096, &buf), 0);
+    assert_ok(mio_fs_read(loop, fd, &buf, 1, 0, again, &self));
+    run_to_end(loop);
+    const uint64_t before = metrics(loop).allocations;
+    self.left = 200;
+    assert_is(mio_buf_alloc(loop, 4096, &buf), 0);
+    assert_ok(mio_fs_read(loop, fd, &buf, 1, 0, again, &self));
+    run_to_end(loop);
+    assert_is(metrics(loop).allocations, before);
+    room.close(fd);
+}
+
+TEST(fs_a_pipe_may_be_read_and_written_without_a_position) {
+    KERNEL_ONLY("a world has no pipes");
+    mio_loop_t *loop = loop_open();
+    fs_room room(loop);
+    int ends[2];
+    assert_is(pipe2(ends, O_CLOEXEC), 0);
+    assert_is(room.write(ends[1], "through", -1), 0);
+    ck_assert_str_eq(room.read(ends[0], 100, -1), "through");
+    assert_is(room.write(ends[1], "anywhere", 5), 0);
+    ck_assert_str_eq(room.read(ends[0], 100, 7), "anywhere");
+    close(ends[1]);
+    assert_is(room.end_of_read(ends[0], 100, -1), MIO_EOF);
+    close(ends[0]);
+}
+
+TEST(fs_files_of_a_world_are_its_own_and_the_same_for_the_same_seed) {
+    SIM_ONLY("the files of the kernel are what they are");
+    mio_loop_t *loop = loop_open(), *other = loop_open();
+    fs_room room(loop);
+    const int fd = room.file("file", 100);
+    ck_assert_int_ge(fd, 1 << 30);
+    assert_is(mio_sim_open_fds(world()), 1);
+    fs_room beside(other);
+    beside.loop = other;
+    struct told { int status; uint64_t size; } t = {};
+    assert_ok(mio_fs_stat(other, room.path("file"), [](mio_loop_t *, int status, const mio_fs_facts_t *f, void *arg) {
+        *static_cast<told *>(arg) = {status, f == nullptr ? 0 : f->size};
+    }, &t));
+    run_to_end(other);
+    assert_is(t.status, 0);
+    assert_is(t.size, 100); // one tree for all nodes
+    const int64_t now = mio_sim_now_ns(world());
+    room.close(fd);
+    ck_assert_int_gt(mio_sim_now_ns(world()), now); // it took time
+}
+
+TEST(fs_calls_fail_by_a_fault_of_the_world) {
+    SIM_ONLY("a disk fails when it wants to");
+    mio_loop_t *loop = loop_open();
+    fs_room room(loop);
+    const int fd = room.file("file", 100);
+    mio_sim_fault_t fault = MIO_SIM_FAULT_INIT;
+    fault.kind = MIO_SIM_FAIL;
+    fault.call = MIO_SIM_CALL_FILE;
+    fault.error = MIO_EIO;
+    fault.for_ns = MIO_SECOND;
+    char text[MIO_SIM_TEXT_MAX];
+    ck_assert_int_gt(mio_sim_format(&fault, text, sizeof text), 0);
+    ck_assert_ptr_nonnull(strstr(text, "file fails with MIO_EIO"));
+    assert_is(mio_sim_schedule(world(), &fault), 0);
+    assert_is(room.end_of_read(fd, 10, 0), MIO_EIO);
+    assert_is(room.write(fd, "x", 0), MIO_EIO);
+    assert_is(room.facts_error("file"), MIO_EIO);
+    assert_is(room.mkdir("folder"), MIO_EIO);
+    run_for(loop, 2 * MIO_SECOND);
+    ck_assert(room.is_file("file", 100)); // nothing has changed
+    room.close(fd);
+}
+
+TEST(fs_the_disk_of_a_world_is_full) {
+    SIM_ONLY("nobody wants to fill a real one");
+    mio_sim_t *full = nullptr;
+    mio_sim_options_t options = MIO_SIM_OPTIONS_INIT;
+    options.disk_bytes = 100000;
+    assert_is(mio_sim_create(&full, &options), 0);
+    mio_loop_t *loop = nullptr;
+    mio_loop_options_t mine = MIO_LOOP_OPTIONS_INIT;
+    mine.sim = full;
+    assert_is(mio_loop_create(&loop, &mine), 0);
+    struct told { int fd, status; int64_t written; mio_loop_t *loop; } t = {-1, 1, 0, loop};
+    assert_ok(mio_fs_open(loop, "/tmp/big", O_RDWR | O_CREAT, 0600, [](mio_loop_t *l, int fd, void *arg) {
+        told *self = static_cast<told *>(arg);
+        self->fd = fd;
+        mio_buf_t buf = {};
+        assert_is(mio_buf_alloc(l, 150000, &buf), 0);
+        memset(buf.base, 'x', buf.cap);
+        buf.len = buf.cap;
+        assert_ok(mio_fs_write(l, fd, &buf, 1, 0, [](mio_loop_t *, int status, int64_t n, mio_buf_t *, unsigned, void *a) {
+            static_cast<told *>(a)->status = status;
+            static_cast<told *>(a)->written = n;
+        }, self));
+    }, &t));
+    assert_is(mio_loop_run(loop), 0);
+    assert_is(t.status, MIO_ENOSPC);
+    ck_assert_int_gt(t.written, 50000); // as much as there was room for
+    ck_assert_int_le(t.written, 100000);
+    assert_ok(mio_fs_close(loop, t.fd, nullptr, nullptr));
+    assert_is(mio_loop_run(loop), 0);
+    assert_is(mio_loop_destroy(loop, 0), 0);
+    assert_is(mio_sim_destroy(full), 0);
+}
