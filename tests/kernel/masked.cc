@@ -16,7 +16,7 @@ struct use {
 };
 
 constexpr uint32_t CANCELLED = MIO_URING_CANCEL | MIO_URING_ACCEPT | MIO_URING_RECEIVE | MIO_URING_INCREMENTAL |
-                               MIO_URING_CONNECT | MIO_URING_ZEROCOPY | MIO_URING_SEND;
+                               MIO_URING_CONNECT | MIO_URING_ZEROCOPY | MIO_URING_SEND | MIO_URING_FILES;
 constexpr int OPCODE_SEND_ZC = 47, OPCODE_SENDMSG_ZC = 48; // newer than some headers
 
 static const use uses[] = {
@@ -28,6 +28,8 @@ static const use uses[] = {
     {IORING_OP_RECV, CANCELLED, false}, // it is what the trial of cancelling cancels
     {IORING_OP_SEND, MIO_URING_SEND, false},
     {IORING_OP_SENDMSG, MIO_URING_SEND, false},
+    {IORING_OP_OPENAT, MIO_URING_FILES, false},
+    {IORING_OP_CLOSE, MIO_URING_FILES, false},
     {OPCODE_SEND_ZC, MIO_URING_ZEROCOPY, false},
     {OPCODE_SENDMSG_ZC, MIO_URING_ZEROCOPY, false},
 };
@@ -44,7 +46,7 @@ static const struct {
 } names[] = {
     {"defer", MIO_URING_DEFER},     {"cancel", MIO_URING_CANCEL},           {"accept", MIO_URING_ACCEPT},
     {"receive", MIO_URING_RECEIVE}, {"incremental", MIO_URING_INCREMENTAL}, {"send", MIO_URING_SEND},
-    {"connect", MIO_URING_CONNECT}, {"zerocopy", MIO_URING_ZEROCOPY},
+    {"connect", MIO_URING_CONNECT}, {"zerocopy", MIO_URING_ZEROCOPY}, {"files", MIO_URING_FILES},
 };
 
 static void on_feature(const char *, const char *feature, int value, const char *, void *arg) {
