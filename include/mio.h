@@ -25,6 +25,8 @@
 #include <mio/stream.h>
 #include <mio/tcp.h>
 #include <mio/timer.h>
+#include <mio/udp.h>
+#include <mio/unix_datagram.h>
 #include <mio/wakeup.h>
 #include <mio/work.h>
 #include <mio/watch.h>

@@ -45,6 +45,7 @@ struct mio_poll : mio_handle { MIO_OPAQUE_(mio_poll); };
 struct mio_watch : mio_handle { MIO_OPAQUE_(mio_watch); };
 struct mio_signal : mio_handle { MIO_OPAQUE_(mio_signal); };
 struct mio_process : mio_handle { MIO_OPAQUE_(mio_process); };
+struct mio_udp : mio_handle { MIO_OPAQUE_(mio_udp); };
 #undef MIO_OPAQUE_
 #endif
 
@@ -62,6 +63,7 @@ typedef struct mio_poll mio_poll_t;
 typedef struct mio_watch mio_watch_t;
 typedef struct mio_signal mio_signal_t;
 typedef struct mio_process mio_process_t;
+typedef struct mio_udp mio_udp_t;
 
 /* Public enums hold any int in C++ as they do in C: a wrong value is an error code, not undefined behaviour. */
 #ifdef __cplusplus

@@ -21,7 +21,8 @@ enum mio_kind MIO_ENUM_ {
     MIO_KIND_POLL = 6,
     MIO_KIND_WATCH = 7,
     MIO_KIND_SIGNAL = 8,
-    MIO_KIND_PROCESS = 9
+    MIO_KIND_PROCESS = 9,
+    MIO_KIND_UDP = 10
 };
 
 /* Any noun as a handle; in C++ it is one already. */
@@ -39,7 +40,8 @@ enum mio_kind MIO_ENUM_ {
         mio_poll_t *: (mio_handle_t *)(x),         \
         mio_watch_t *: (mio_handle_t *)(x),        \
         mio_signal_t *: (mio_handle_t *)(x),       \
-        mio_process_t *: (mio_handle_t *)(x))
+        mio_process_t *: (mio_handle_t *)(x),      \
+        mio_udp_t *: (mio_handle_t *)(x))
 #endif
 
 MIO_BEGIN
@@ -87,6 +89,7 @@ MIO_API mio_poll_t *mio_poll_from(mio_handle_t *handle);
 MIO_API mio_watch_t *mio_watch_from(mio_handle_t *handle);
 MIO_API mio_signal_t *mio_signal_from(mio_handle_t *handle);
 MIO_API mio_process_t *mio_process_from(mio_handle_t *handle);
+MIO_API mio_udp_t *mio_udp_from(mio_handle_t *handle);
 
 MIO_END
 

@@ -34,6 +34,9 @@ typedef struct mio_sim_options {
     int64_t bandwidth;          /* bytes per second in each direction of each connection; 0: no limit */
     uint32_t file_error_ppm;    /* a call on files fails: MIO_EIO, or, where space is needed, MIO_ENOSPC */
     int64_t disk_bytes;         /* bytes that all files may have together, then MIO_ENOSPC; 0: no limit */
+    uint32_t duplicate_ppm;     /* a datagram comes twice. (loss_ppm loses datagrams for good) */
+    uint32_t reorder_ppm;       /* a datagram is up to 10 ms late, and others overtake it; else they come in order */
+    uint32_t datagram_max;      /* bytes; a longer datagram is MIO_EMSGSIZE; default 65,507 */
 } mio_sim_options_t;
 MIO_DEFINE_INIT_(mio_sim_options_t);
 #define MIO_SIM_OPTIONS_INIT MIO_OPTIONS_INIT_(mio_sim_options_t)
@@ -59,8 +62,10 @@ enum mio_sim_kind MIO_ENUM_ {
     MIO_SIM_MEMORY_LIMIT,  /* loops of the world may allocate `room` bytes more than they have when it begins */
     MIO_SIM_CLOCK_JUMP,    /* time jumps forward by jump_ns, the loops' clocks with it: what became due comes late */
     MIO_SIM_WALL_JUMP,     /* mio_sim_wall_ns jumps by jump_ns, forward or back; no loop looks at it */
-    MIO_SIM_SIGNAL         /* no misfortune: signal number `signal` is delivered once to the loops of a.nodes, to each
+    MIO_SIM_SIGNAL,        /* no misfortune: signal number `signal` is delivered once to the loops of a.nodes, to each
                             * handle that watches it (<mio/signal.h>); where none does, nothing happens */
+    MIO_SIM_DUPLICATE,     /* `ppm` of the datagrams between a and b come twice */
+    MIO_SIM_REORDER        /* `ppm` of the datagrams between a and b are up to 10 ms late */
 };
 
 enum mio_sim_call MIO_ENUM_ { /* of MIO_SIM_FAIL */
@@ -82,7 +87,7 @@ typedef struct mio_sim_side {
 typedef struct mio_sim_fault {
     size_t size;
     int kind;         /* enum mio_sim_kind */
-    int one_way;      /* PARTITION, LATENCY, BANDWIDTH, LOSS: from a to b only */
+    int one_way;      /* PARTITION, LATENCY, BANDWIDTH, LOSS, DUPLICATE, REORDER: from a to b only */
     int64_t after_ns; /* begins so long after it was scheduled */
     int64_t for_ns;   /* and ends so long after that; 0: not by itself. Of those that last */
     mio_sim_side_t a, b;

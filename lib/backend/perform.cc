@@ -144,6 +144,8 @@ bool perform(loop *l, request *carrier, bool doubtful, size_t *received) {
     case op_code::accept: return perform_accept(l, c);
     case op_code::connect: return perform_connected(l, c);
     case op_code::poll: // nothing to be tried: its backend looks (perform_poll)
+    case op_code::receive_datagrams: return perform_receive_datagrams(l, c, doubtful, received);
+    case op_code::send_datagrams: return perform_send_datagrams(l, c);
     case op_code::none:
     case op_code::write:
     case op_code::shutdown:
@@ -153,7 +155,8 @@ bool perform(loop *l, request *carrier, bool doubtful, size_t *received) {
     case op_code::read_exact:
     case op_code::read_until:
     case op_code::job:
-    case op_code::file: break;
+    case op_code::file:
+    case op_code::datagram: break;
     }
     panic(__FILE__, __LINE__, "an operation that no backend is asked for");
 }

@@ -41,6 +41,10 @@ inline uint32_t polled_always_ready(const channel *c) { return c->bits & (MIO_PO
 
 inline bool channel_is_polled(const channel *c) { return c->in.op == op_code::poll; }
 
+// Datagrams (perform_datagram.cc); what they return is perform's.
+bool perform_receive_datagrams(loop *l, channel *c, bool doubtful, size_t *received);
+bool perform_send_datagrams(loop *l, channel *c);
+
 // --- the two that are on every message's way, their usual halves inline ---------------------------------------------
 
 bool perform_receive_own(loop *l, channel *c, const struct iovec *own, bool doubtful);

@@ -10,6 +10,8 @@
 //            a short read proves nothing (control data stops it, too) and a second, empty one costs more than the level.
 //            Where the two directions are watched apart (kqueue) every socket is as those others, and its output, once
 //            watched, by edges of its own.
+//            Datagrams by edges, too, for input: a batch that is not full proves that there is no more, and an error
+//            that nobody fetches would be told of for ever by level.
 //   visit    one attempt per direction, then to the tail: no drain until EAGAIN, nobody starves.
 //   round    the list is walked as it stood when the kernel was last asked, over several polls if need be: a poll ends
 //            early when the ring of records is full, or when RECEIVE_BUDGET bytes were received (callbacks run and the
@@ -40,7 +42,7 @@ static uint32_t entry_interest(const readiness *r, const entry *e, const channel
     uint32_t in = (e->tag & ENTRY_IN_MASKED) != 0 ? 0 : READY_IN;
     if (r->with->apart && in != 0) in |= READY_LEVEL;
     if ((e->tag & ENTRY_OUT_MASKED) == 0) return in | READY_OUT;
-    return owner != nullptr && (owner->flags & CHANNEL_TCP) == 0 && in != 0 ? in | READY_LEVEL : in;
+    return owner != nullptr && (owner->flags & (CHANNEL_TCP | CHANNEL_DATAGRAM)) == 0 && in != 0 ? in | READY_LEVEL : in;
 }
 
 // --- the table ------------------------------------------------------------------------------------------------------
@@ -163,7 +165,7 @@ __attribute__((noinline)) static void submit_any(loop *l, readiness *r, request 
             return;
         }
         if (connecting) e->tag &= ~READY_OUT;
-        if (op_is_send(carrier->op)) { // a fresh descriptor is tried at once
+        if (op_is_send(carrier->op) || carrier->op == op_code::send_datagrams) { // a fresh descriptor is tried at once
             readiness_submit(l, carrier);
             return;
         }
@@ -180,10 +182,20 @@ __attribute__((noinline)) static void submit_any(loop *l, readiness *r, request 
     if ((e->tag & ready) != 0 && (e->tag & ENTRY_LISTED) == 0) readiness_list(r, e, static_cast<uint32_t>(c->fd));
 }
 
+// Datagrams: what callbacks of one batch have started leaves with one call, also at once.
+static bool submit_datagrams(loop *l, channel *c, entry *e) {
+    if (e == nullptr || (e->tag & READY_OUT) == 0 || done_room(l) <= l->done_capacity / 2) return false;
+    if (!perform_send_datagrams(l, c)) out_dry(l, e, c);
+    return true;
+}
+
 void readiness_submit(loop *l, request *carrier) {
     if (__builtin_expect(carrier->op == op_code::send, 1) || carrier->op == op_code::send_zerocopy) {
         channel *c = channel_of_out(carrier);
         if (submit_send(l, c, readiness_find(readiness_of(l), c))) return;
+    } else if (carrier->op == op_code::send_datagrams) {
+        channel *c = channel_of_out(carrier);
+        if (submit_datagrams(l, c, readiness_find(readiness_of(l), c))) return;
     }
     submit_any(l, readiness_of(l), carrier);
 }
@@ -211,6 +223,7 @@ static void visit_quiet(loop *l, readiness *r, entry *e, int fd) {
 // A short read proves nothing: something sticky was seen, or a unix socket is watched by edges. By level no proof is
 // needed.
 static inline bool doubtful(const readiness *r, uint32_t tag, const channel *c) {
+    if (__builtin_expect((c->flags & CHANNEL_DATAGRAM) != 0, 0)) return (tag & READY_STICKY) != 0;
     const bool unproved = (tag & READY_STICKY) != 0 || ((tag & ENTRY_OUT_MASKED) == 0 && (c->flags & CHANNEL_TCP) == 0);
     return unproved && !r->with->apart;
 }
@@ -220,6 +233,9 @@ static inline bool wanted(const request *carrier) { return carrier->state == req
 static inline bool visit_again(const entry *e, const channel *c) {
     return ((e->tag & READY_IN) != 0 && wanted(&c->in)) || ((e->tag & READY_OUT) != 0 && wanted(&c->out));
 }
+
+// Errors of a datagram socket come one by one, each with an edge of its own: after EAGAIN none is left.
+static inline uint32_t lasting_not(const channel *c) { return (c->flags & CHANNEL_DATAGRAM) != 0 ? READY_STICKY : 0; }
 
 // Somebody waits in direction out, or nobody at all, or the entry is nobody's.
 __attribute__((noinline)) static void visit_unusual(loop *l, readiness *r, entry *e, uint32_t at) {
@@ -236,7 +252,7 @@ __attribute__((noinline)) static void visit_unusual(loop *l, readiness *r, entry
         tried = true;
     }
     if ((e->tag & READY_IN) != 0 && wanted(&c->in) && done_room(l) > 0) {
-        if (!perform(l, &c->in, doubtful(r, e->tag, c), &r->received)) e->tag &= ~READY_IN;
+        if (!perform(l, &c->in, doubtful(r, e->tag, c), &r->received)) e->tag &= ~(READY_IN | lasting_not(c));
         tried = true;
     }
     if (!tried) {

@@ -4,6 +4,7 @@
 //   sim_addr.cc     addresses and ports: who is bound to what, who listens where
 //   sim_connect.cc  TCP in memory: listening, connecting, accepting
 //   sim_net.cc      TCP in memory: lives of sockets, bytes, FIN, RST, who waits for what
+//   sim_datagram.cc UDP in memory: datagrams under way, lost, doubled, overtaken
 //   sim_pipe.cc     one direction of a connection: segments under way and their bytes
 //   sim_fault.cc    the schedule of faults, and what those that last do to the others (mio_sim_schedule)
 //   sim_draw.cc     faults drawn from a seed, told to people, left out one by one; knows no world
@@ -59,7 +60,7 @@ enum sim_what : uint8_t {
     SIM_DID_TURN, SIM_DID_SOCKET, SIM_DID_BIND, SIM_DID_LISTEN, SIM_DID_CONNECT, SIM_DID_ACCEPT, SIM_DID_SHUTDOWN,
     SIM_DID_CLOSE, SIM_DID_SEND, SIM_DID_RECEIVE, SIM_DID_ARRIVE, SIM_DID_ANSWER, SIM_DID_RESET, SIM_DID_FINISH,
     SIM_DID_CANCEL, SIM_DID_ALLOC, SIM_DID_FAULT, SIM_DID_LOSE, SIM_DID_JOB,
-    SIM_DID_FILE
+    SIM_DID_FILE, SIM_DID_REFUSE
 };
 
 void sim_trace(sim_world *w, sim_what what, uint32_t who, int64_t result);
@@ -72,6 +73,7 @@ enum class sim_event_kind : uint8_t {
     answer, // the other side's answer reaches the connecting socket
     ready,  // the server's end of a connection may be accepted
     cancel, // a cancel that took its time is there
+    datagram, // the first datagram under way from the socket is there
 };
 
 struct sim_event {
@@ -81,7 +83,7 @@ struct sim_event {
     sim_event_kind kind;
 };
 
-// Room for the events of one more socket. false: no memory. After it sim_event_push cannot fail.
+// Room for the events of one more socket and one more datagram. false: no memory. After it sim_event_push cannot fail.
 constexpr size_t SIM_EVENTS_PER_SOCKET = 4;
 bool sim_events_reserve(sim_world *w);
 void sim_event_push(sim_world *w, sim_socket *s, sim_event_kind kind, int64_t at_ns);
@@ -108,6 +110,8 @@ void sim_bind_accepted(sim_socket *s, const sim_addr *local); // shares its list
 bool sim_may_listen(const sim_socket *s);                    // nobody else listens there
 void sim_unbind(sim_socket *s);
 sim_socket *sim_find_listener(sim_world *w, const sim_addr *to); // seeded among SO_REUSEPORT's
+// Who gets a datagram from there (nullptr: from anybody); drawn: seeded among equals, else the first of them.
+sim_socket *sim_find_datagram(sim_world *w, const sim_addr *to, const sim_addr *from, bool drawn);
 
 // --- faults (sim_fault.cc) ------------------------------------------------------------------------------------------
 
@@ -152,6 +156,8 @@ int64_t sim_latency(sim_world *w, const sim_place *from, const sim_place *to);
 int64_t sim_bandwidth(const sim_world *w, const sim_place *from, const sim_place *to); // 0: no limit
 bool sim_cut(const sim_world *w, const sim_place *from, const sim_place *to);
 bool sim_loses(sim_world *w, const sim_place *from, const sim_place *to); // cut, or by chance: draws
+// What happens to a datagram in so many cases of a million, by a fault of that kind or the world's own chance: draws.
+bool sim_by_chance(sim_world *w, int kind, uint32_t ppm, const sim_place *from, const sim_place *to);
 int sim_call_fails(sim_world *w, int call, const sim_place *at, const sim_place *far); // 0, or its error: draws
 bool sim_paused(const sim_world *w, int node);
 bool sim_fds_exhausted(const sim_world *w);
@@ -189,12 +195,16 @@ struct sim_pipe {
 //     +----> connecting --> connected --> dead        RST in either direction; refused: back to fresh, with an error
 enum class sim_state : uint8_t { fresh, listening, connecting, connected, dead };
 
-constexpr unsigned SIM_OPTIONS = 32;
+constexpr unsigned SIM_OPTIONS = 38;
 
 struct sim_fd;
+struct sim_datagram; // sim_datagram.cc
 
 // Options that mean something here; the others are remembered only (sim_sys.cc has the table).
-enum sim_option { SIM_REUSE_ADDR, SIM_REUSE_PORT, SIM_V6ONLY, SIM_FIRST_IDLE_OPTION };
+enum sim_option {
+    SIM_REUSE_ADDR, SIM_REUSE_PORT, SIM_V6ONLY, SIM_BROADCAST, SIM_WANT_LOCAL, SIM_WANT_LOCAL6, SIM_WANT_ECN, SIM_WANT_ECN6,
+    SIM_WANT_TIME, SIM_FIRST_IDLE_OPTION
+};
 
 struct sim_socket {
     link all;             // world.sockets
@@ -228,6 +238,12 @@ struct sim_socket {
     int32_t options[SIM_OPTIONS];
     int32_t linger[2];    // on, seconds
     sim_pipe in;
+    bool datagram;           // SOCK_DGRAM: fresh as long as it lives; connected: remote.port is not 0
+    sim_datagram *arrived;   // to be received
+    sim_datagram *under_way; // from here, in order of arrival
+    uint32_t arrived_bytes, sent_bytes;
+    int64_t in_order_ns;     // nothing that is not late arrives before this
+    int64_t line_ns;         // as of a pipe
 };
 
 // One direction of one descriptor as the seam sees it.
@@ -291,6 +307,19 @@ void sim_answer_arrived(sim_socket *s);
 void sim_became_ready(sim_socket *s);
 void sim_unlink(sim_socket *s); // it has no peer any more, nor the peer it; who is gone is freed
 
+// --- datagrams (sim_datagram.cc) ------------------------------------------------------------------------------------
+
+int sim_datagram_connect(sim_socket *s, const sim_addr *to); // nullptr: to nobody any more
+// Bytes of one datagram, -EAGAIN, or an error.
+int64_t sim_datagram_send(sim_socket *s, const struct msghdr *message);
+int64_t sim_datagram_receive(sim_socket *s, struct msghdr *message);
+// How many, or why not the first.
+int sim_datagrams_send(sim_socket *s, struct sys_message *messages, unsigned n);
+int sim_datagrams_receive(sim_socket *s, struct sys_message *messages, unsigned n);
+void sim_datagram_event(sim_socket *s);
+void sim_datagrams_drop(sim_socket *s); // nobody receives any more
+void sim_datagrams_free(sim_socket *s); // nor is anything under way
+
 // --- pipes (sim_pipe.cc) --------------------------------------------------------------------------------------------
 
 void sim_pipe_put(sim_socket *to, uint32_t bytes, sim_mark mark); // a segment sets out
@@ -349,6 +378,7 @@ struct sim_world {
     uint32_t fd_slots, fd_lowest, fd_count;
     link sockets;
     uint32_t socket_count, socket_sequence;
+    uint32_t datagrams; // that exist
     link listeners;
     link loops;
     uint32_t loop_sequence;
@@ -364,6 +394,7 @@ struct sim_world {
 };
 
 sim_world *sim_world_here(); // of this thread; nullptr: none
+int64_t sim_world_wall_ns(const sim_world *w);
 inline sim_world *sim_world_of(struct mio_sim *world) { return reinterpret_cast<sim_world *>(world); }
 
 // A poll begins. Where a program never lets its loops be idle, time would stand still: after many polls at one instant

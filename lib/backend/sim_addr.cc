@@ -109,7 +109,7 @@ static bool may_share(const sim_socket *a, const sim_socket *b, bool a_listens) 
 }
 
 static bool overlaps(const sim_socket *a, const sim_socket *b) {
-    return a->local.port == b->local.port && (coverage(a, &b->local) != 0 || coverage(b, &a->local) != 0);
+    return a->datagram == b->datagram && a->local.port == b->local.port && (coverage(a, &b->local) != 0 || coverage(b, &a->local) != 0);
 }
 
 static uint16_t free_port(sim_world *w) {
@@ -211,6 +211,34 @@ sim_socket *sim_find_listener(sim_world *w, const sim_addr *to) {
     }
     mio_assert(false && "one of the best is the chosen one");
     return nullptr;
+}
+
+
+// Connected sockets hear only their peer, and are asked before all others.
+static int receives(const sim_socket *s, const sim_addr *to, const sim_addr *from) {
+    if (!s->datagram || !s->bound || s->gone || s->local.port != to->port) return 0;
+    const int score = coverage(s, to);
+    if (score == 0 || s->remote.port == 0 || from == nullptr) return score;
+    return s->remote.port == from->port && same_ip(&s->remote, from) ? score + 3 : 0;
+}
+
+sim_socket *sim_find_datagram(sim_world *w, const sim_addr *to, const sim_addr *from, bool drawn) {
+    int best = 0;
+    uint32_t equals = 0;
+    for (link *at = w->sockets.next; at != &w->sockets && w->ports[to->port] != 0; at = at->next) {
+        const int score = receives(sim_socket_of_all(at), to, from);
+        if (score > best) {
+            best = score;
+            equals = 0;
+        }
+        if (score != 0 && score == best) equals++;
+    }
+    if (best == 0) return nullptr;
+    uint32_t skip = equals == 1 || !drawn ? 0 : sim_below(w, SIM_FOR_NETWORK, equals);
+    for (link *at = w->sockets.next;; at = at->next) {
+        sim_socket *s = sim_socket_of_all(at);
+        if (receives(s, to, from) == best && skip-- == 0) return s;
+    }
 }
 
 }

@@ -9,6 +9,7 @@
 // neither is woken by its socket (sim_wake_*). Records of one carrier are in order, its final one is the last, and a
 // send's result is never 0.
 
+#include "backend/perform.h"
 #include "backend/sim.h"
 
 #include "base/thread.h"
@@ -314,6 +315,23 @@ static look look_poll(sim_carrier *c, sim_fd *f) {
     return seen == 0 ? look::waits : report(c, f, seen, 0, nullptr, 0);
 }
 
+// Perform asks the world's own calls; what it has put into the ring of records is told of here.
+static look look_datagrams(sim_carrier *c, sim_fd *f) {
+    loop *l = c->on->on;
+    request *carrier = c->req;
+    const uint32_t before = l->done_tail;
+    size_t bytes = 0;
+    perform(l, carrier, true, &bytes);
+    if (l->done_tail == before) return look::waits;
+    for (uint32_t at = before; at != l->done_tail; at++)
+        sim_trace(f->socket->world, SIM_DID_FINISH, f->socket->number, l->done[at & (l->done_capacity - 1)].result);
+    c->last = l->done_tail;
+    if (carrier->state == request_state::started) return look::reported;
+    c->req = nullptr;
+    c->on->started--;
+    return look::finished;
+}
+
 static look look_at(sim_carrier *c, sim_fd *f) {
     switch (c->req->op) {
     case op_code::receive: return look_receive(c, f);
@@ -322,6 +340,8 @@ static look look_at(sim_carrier *c, sim_fd *f) {
     case op_code::accept: return look_accept(c, f);
     case op_code::connect: return look_connect(c, f);
     case op_code::poll: return look_poll(c, f);
+    case op_code::receive_datagrams:
+    case op_code::send_datagrams: return look_datagrams(c, f);
     case op_code::none:
     case op_code::write:
     case op_code::shutdown:
@@ -331,7 +351,8 @@ static look look_at(sim_carrier *c, sim_fd *f) {
     case op_code::read_exact:
     case op_code::read_until:
     case op_code::job:
-    case op_code::file: break;
+    case op_code::file:
+    case op_code::datagram: break;
     }
     mio_assert(false && "only carriers are submitted");
     return look::waits;

@@ -23,7 +23,7 @@ static constexpr uint32_t USUAL_KINDS = bit_of(MIO_SIM_PARTITION) | bit_of(MIO_S
                                         bit_of(MIO_SIM_PAUSE);
 static constexpr uint32_t ALL_KINDS =
     USUAL_KINDS | bit_of(MIO_SIM_FAIL) | bit_of(MIO_SIM_FD_LIMIT) | bit_of(MIO_SIM_MEMORY_LIMIT) |
-    bit_of(MIO_SIM_CLOCK_JUMP) | bit_of(MIO_SIM_WALL_JUMP);
+    bit_of(MIO_SIM_CLOCK_JUMP) | bit_of(MIO_SIM_WALL_JUMP) | bit_of(MIO_SIM_DUPLICATE) | bit_of(MIO_SIM_REORDER);
 static constexpr int64_t WITHIN_NS = 10 * MIO_SECOND;
 static constexpr int64_t WITHIN_MOST_NS = 366 * 24 * 60 * MIO_MINUTE;
 
@@ -98,6 +98,8 @@ static void amounts(source *from, const mio_sim_draw_options_t *o, mio_sim_fault
         f->bandwidth = magnitude(from, 1000, 10000000);
         break;
     case MIO_SIM_LOSS:
+    case MIO_SIM_DUPLICATE:
+    case MIO_SIM_REORDER:
         sides(from, o->nodes, f);
         f->ppm = static_cast<uint32_t>(magnitude(from, 1000, 500000));
         break;
@@ -196,6 +198,8 @@ static void add_what(line *to, const mio_sim_fault_t *f) {
         break;
     case MIO_SIM_BANDWIDTH: add(to, "%lld bytes/s", static_cast<long long>(f->bandwidth)); break;
     case MIO_SIM_LOSS: add(to, "%.4f %% lost", f->ppm / 1e4); break;
+    case MIO_SIM_DUPLICATE: add(to, "%.4f %% doubled", f->ppm / 1e4); break;
+    case MIO_SIM_REORDER: add(to, "%.4f %% late", f->ppm / 1e4); break;
     case MIO_SIM_PAUSE:
         add(to, "pause of ");
         add_side(to, &f->a);

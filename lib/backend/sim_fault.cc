@@ -35,6 +35,8 @@ static bool lasts(int kind) {
     case MIO_SIM_LATENCY:
     case MIO_SIM_BANDWIDTH:
     case MIO_SIM_LOSS:
+    case MIO_SIM_DUPLICATE:
+    case MIO_SIM_REORDER:
     case MIO_SIM_PAUSE:
     case MIO_SIM_FAIL:
     case MIO_SIM_FD_LIMIT:
@@ -49,13 +51,14 @@ static bool lasts(int kind) {
 }
 
 static bool has_direction(int kind) {
-    return kind == MIO_SIM_PARTITION || kind == MIO_SIM_LATENCY || kind == MIO_SIM_BANDWIDTH || kind == MIO_SIM_LOSS;
+    return kind == MIO_SIM_PARTITION || kind == MIO_SIM_LATENCY || kind == MIO_SIM_BANDWIDTH || kind == MIO_SIM_LOSS ||
+           kind == MIO_SIM_DUPLICATE || kind == MIO_SIM_REORDER;
 }
 
 // Of the network's faults: what MIO_SIM_HEAL ends.
 static bool heals(int kind) {
     return kind == MIO_SIM_PARTITION || kind == MIO_SIM_BLACK_HOLE || kind == MIO_SIM_LATENCY ||
-           kind == MIO_SIM_BANDWIDTH || kind == MIO_SIM_LOSS;
+           kind == MIO_SIM_BANDWIDTH || kind == MIO_SIM_LOSS || kind == MIO_SIM_DUPLICATE || kind == MIO_SIM_REORDER;
 }
 
 static bool failure_valid(const mio_sim_fault_t *f) {
@@ -81,7 +84,9 @@ static bool amounts_valid(const mio_sim_fault_t *f) {
     case MIO_SIM_LATENCY:
         return f->latency_min_ns >= 0 && f->latency_max_ns >= f->latency_min_ns && f->latency_max_ns <= LONGEST_NS;
     case MIO_SIM_BANDWIDTH: return f->bandwidth > 0 && f->bandwidth <= MOST;
-    case MIO_SIM_LOSS: return f->ppm <= 1000000;
+    case MIO_SIM_LOSS:
+    case MIO_SIM_DUPLICATE:
+    case MIO_SIM_REORDER: return f->ppm <= 1000000;
     case MIO_SIM_FAIL: return f->ppm <= 1000000 && failure_valid(f);
     case MIO_SIM_FD_LIMIT:
     case MIO_SIM_MEMORY_LIMIT: return f->room >= 0 && f->room <= MOST;
@@ -148,6 +153,11 @@ bool sim_loses(sim_world *w, const sim_place *from, const sim_place *to) {
     if (sim_cut(w, from, to)) return true;
     const sim_fault *f = fault_between(w, MIO_SIM_LOSS, from, to);
     return sim_chance(w, SIM_FOR_FAULTS, f != nullptr ? f->what.ppm : w->options.loss_ppm);
+}
+
+bool sim_by_chance(sim_world *w, int kind, uint32_t ppm, const sim_place *from, const sim_place *to) {
+    const sim_fault *f = fault_between(w, kind, from, to);
+    return sim_chance(w, SIM_FOR_FAULTS, f != nullptr ? f->what.ppm : ppm);
 }
 
 int64_t sim_latency(sim_world *w, const sim_place *from, const sim_place *to) {
@@ -267,6 +277,8 @@ static void happen(sim_world *w, const sim_fault *f) {
     case MIO_SIM_LATENCY:
     case MIO_SIM_BANDWIDTH:
     case MIO_SIM_LOSS:
+    case MIO_SIM_DUPLICATE:
+    case MIO_SIM_REORDER:
     case MIO_SIM_PAUSE:
     case MIO_SIM_FAIL:
     case MIO_SIM_FD_LIMIT:

@@ -80,6 +80,7 @@ void sim_socket_free(sim_socket *s) {
     link_remove(&s->all);
     if (s->peer != nullptr) s->peer->peer = nullptr;
     sim_pipe_drop(&s->in);
+    sim_datagrams_free(s);
     sim_memory_release(s, sizeof *s);
 }
 
@@ -105,6 +106,7 @@ void sim_socket_gone(sim_socket *s) {
     s->gone = true;
     sim_unbind(s);
     sim_pipe_drop(&s->in);
+    sim_datagrams_drop(s);
     try_free(s);
 }
 
@@ -418,6 +420,7 @@ void sim_socket_event(sim_socket *s, sim_event_kind kind) {
     case sim_event_kind::syn: sim_syn_arrived(s); break;
     case sim_event_kind::answer: sim_answer_arrived(s); break;
     case sim_event_kind::ready: sim_became_ready(s); break;
+    case sim_event_kind::datagram: sim_datagram_event(s); break;
     case sim_event_kind::cancel:
         s->cancel_armed = false;
         sim_wake_in(s);

@@ -74,12 +74,14 @@ static int sim_sys_socket(int domain, int type, int protocol) {
     sim_world *w = sim_world_here();
     if (w == nullptr) return -EPERM;
     if (domain != AF_INET && domain != AF_INET6) return -EAFNOSUPPORT;
-    if ((type & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)) != SOCK_STREAM) return -EPROTONOSUPPORT;
-    if (protocol != 0 && protocol != IPPROTO_TCP) return -EPROTONOSUPPORT;
+    const int kind = type & ~(SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (kind != SOCK_STREAM && kind != SOCK_DGRAM) return -EPROTONOSUPPORT;
+    if (protocol != 0 && protocol != (kind == SOCK_STREAM ? IPPROTO_TCP : IPPROTO_UDP)) return -EPROTONOSUPPORT;
     const int failed = sim_call_fails(w, MIO_SIM_CALL_SOCKET, nullptr, nullptr);
     if (failed < 0) return failed;
     sim_socket *s = sim_socket_create(w, domain);
     if (s == nullptr) return -ENOMEM;
+    s->datagram = kind == SOCK_DGRAM;
     const int fd = sim_fd_create(w, s);
     if (fd < 0) {
         sim_socket_free(s);
@@ -102,7 +104,7 @@ static int sim_sys_bind(int fd, const struct sockaddr *addr, socklen_t len) {
 static int sim_sys_listen(int fd, int backlog) {
     sim_socket *s = socket_of(fd);
     if (s == nullptr) return -EBADF;
-    const int result = sim_socket_listen(s, backlog);
+    const int result = s->datagram ? -EOPNOTSUPP : sim_socket_listen(s, backlog);
     sim_trace(s->world, SIM_DID_LISTEN, s->number, result < 0 ? result : s->local.port);
     return result;
 }
@@ -111,8 +113,11 @@ static int sim_sys_connect(int fd, const struct sockaddr *addr, socklen_t len) {
     sim_socket *s = socket_of(fd);
     if (s == nullptr) return -EBADF;
     sim_addr to;
+    if (s->datagram && addr != nullptr && len >= sizeof(sa_family_t) && addr->sa_family == AF_UNSPEC)
+        return sim_datagram_connect(s, nullptr);
     const int error = sim_addr_read(s->domain, addr, len, &to);
-    return error < 0 ? error : sim_socket_connect(s, &to);
+    if (error < 0) return error;
+    return s->datagram ? sim_datagram_connect(s, &to) : sim_socket_connect(s, &to);
 }
 
 static int name_out(const sim_socket *s, const sim_addr *name, struct sockaddr *addr, socklen_t *len) {
@@ -125,6 +130,7 @@ static int sim_sys_accept4(int fd, struct sockaddr *addr, socklen_t *len, int fl
     sim_socket *s = socket_of(fd);
     if (s == nullptr) return -EBADF;
     if ((flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)) != 0) return -EINVAL;
+    if (s->datagram) return -EOPNOTSUPP;
     const int accepted = sim_socket_accept(s);
     if (accepted < 0 || addr == nullptr || len == nullptr) return accepted;
     const sim_socket *end = socket_of(accepted);
@@ -136,6 +142,7 @@ static int sim_sys_shutdown(int fd, int how) {
     sim_socket *s = socket_of(fd);
     if (s == nullptr) return -EBADF;
     if (how != SHUT_RD && how != SHUT_WR && how != SHUT_RDWR) return -EINVAL;
+    if (s->datagram) return -ENOTCONN;
     const int result = sim_socket_shutdown(s, how != SHUT_WR, how != SHUT_RD);
     sim_trace(s->world, SIM_DID_SHUTDOWN, s->number, result < 0 ? result : how);
     return result;
@@ -155,7 +162,7 @@ static int sim_sys_getsockname(int fd, struct sockaddr *addr, socklen_t *len) {
 static int sim_sys_getpeername(int fd, struct sockaddr *addr, socklen_t *len) {
     const sim_socket *s = socket_of(fd);
     if (s == nullptr) return -EBADF;
-    if (s->state != sim_state::connected) return -ENOTCONN;
+    if (s->datagram ? s->remote.port == 0 : s->state != sim_state::connected) return -ENOTCONN;
     return name_out(s, &s->remote, addr, len);
 }
 
@@ -179,6 +186,12 @@ static constexpr known_option known_options[] = {
     {SOL_SOCKET, SO_REUSEADDR},
     {SOL_SOCKET, SO_REUSEPORT},
     {IPPROTO_IPV6, IPV6_V6ONLY},
+    {SOL_SOCKET, SO_BROADCAST},
+    {IPPROTO_IP, IP_PKTINFO},
+    {IPPROTO_IPV6, IPV6_RECVPKTINFO},
+    {IPPROTO_IP, IP_RECVTOS},
+    {IPPROTO_IPV6, IPV6_RECVTCLASS},
+    {SOL_SOCKET, SO_TIMESTAMPNS},
     {SOL_SOCKET, SO_KEEPALIVE},
     {SOL_SOCKET, SO_SNDBUF},
     {SOL_SOCKET, SO_RCVBUF},
@@ -232,10 +245,10 @@ static int option_of_socket(sim_socket *s, int name) {
         s->error = 0;
         return error;
     }
-    case SO_TYPE: return SOCK_STREAM;
+    case SO_TYPE: return s->datagram ? SOCK_DGRAM : SOCK_STREAM;
     case SO_ACCEPTCONN: return s->state == sim_state::listening;
     case SO_DOMAIN: return s->domain;
-    case SO_PROTOCOL: return IPPROTO_TCP;
+    case SO_PROTOCOL: return s->datagram ? IPPROTO_UDP : IPPROTO_TCP;
     default: return -1;
     }
 }
@@ -273,6 +286,7 @@ static ssize_t sim_sys_recvmsg(int fd, struct msghdr *message, int flags) {
     sim_socket *s = socket_of(fd);
     if (s == nullptr) return -EBADF;
     if ((flags & ~(MSG_DONTWAIT | MSG_NOSIGNAL | MSG_PEEK | MSG_CMSG_CLOEXEC)) != 0) return -EOPNOTSUPP;
+    if (s->datagram) return (flags & MSG_PEEK) != 0 ? -EOPNOTSUPP : static_cast<ssize_t>(sim_datagram_receive(s, message));
     const auto n = static_cast<unsigned>(message->msg_iovlen);
     const int64_t result = sim_socket_receive(s, message->msg_iov, n, (flags & MSG_PEEK) != 0);
     if (result >= 0) {
@@ -296,6 +310,7 @@ static ssize_t sim_sys_sendmsg(int fd, const struct msghdr *message, int flags) 
     sim_socket *s = socket_of(fd);
     if (s == nullptr) return -EBADF;
     if ((flags & ~(MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE | MSG_WAITALL)) != 0) return -EOPNOTSUPP;
+    if (s->datagram) return static_cast<ssize_t>(sim_datagram_send(s, message));
     return static_cast<ssize_t>(sim_socket_send(s, message->msg_iov, static_cast<unsigned>(message->msg_iovlen)));
 }
 
@@ -306,6 +321,18 @@ static ssize_t sim_sys_send(int fd, const void *from, size_t n, int flags) {
     message.msg_iov = &iov;
     message.msg_iovlen = 1;
     return sim_sys_sendmsg(fd, &message, flags);
+}
+
+static int sim_sys_recvmmsg(int fd, struct sys_message *messages, unsigned n, int) {
+    sim_socket *s = socket_of(fd);
+    if (s == nullptr) return -EBADF;
+    return s->datagram ? sim_datagrams_receive(s, messages, n) : -EOPNOTSUPP;
+}
+
+static int sim_sys_sendmmsg(int fd, struct sys_message *messages, unsigned n, int) {
+    sim_socket *s = socket_of(fd);
+    if (s == nullptr) return -EBADF;
+    return s->datagram ? sim_datagrams_send(s, messages, n) : -EOPNOTSUPP;
 }
 
 static ssize_t sim_sys_read(int fd, void *to, size_t n) { return sim_sys_recv(fd, to, n, 0); }
@@ -379,6 +406,8 @@ const sys sys_sim = {
     sim_sys_recvmsg,
     sim_sys_send,
     sim_sys_sendmsg,
+    sim_sys_recvmmsg,
+    sim_sys_sendmmsg,
     sim_sys_read,
     sim_sys_write,
     sim_sys_eventfd,

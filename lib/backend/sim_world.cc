@@ -71,7 +71,7 @@ static bool event_before(const sim_event *a, const sim_event *b) {
 }
 
 bool sim_events_reserve(sim_world *w) {
-    const size_t needed = (static_cast<size_t>(w->socket_count) + 1) * SIM_EVENTS_PER_SOCKET;
+    const size_t needed = (static_cast<size_t>(w->socket_count) + 1) * SIM_EVENTS_PER_SOCKET + w->datagrams + 1;
     if (needed <= w->event_capacity) return true;
     const size_t capacity = needed < 64 ? 64 : needed * 2;
     auto *events = static_cast<sim_event *>(
@@ -270,10 +270,14 @@ static int world_run(sim_world *w, int64_t until_ns) {
 
 // --- life -----------------------------------------------------------------------------------------------------------
 
+int64_t sim_world_wall_ns(const sim_world *w) {
+    return sim_moved_ns(sim_add_ns(WALL_FIRST_NS, w->now_ns - FIRST_INSTANT_NS), w->faults.wall_jumped_ns);
+}
+
 static int options_complete(mio_sim_options_t *o) {
     const uint32_t chances[] = {o->short_read_ppm, o->short_write_ppm, o->refuse_ppm, o->reset_ppm,      o->accept_error_ppm,
                                 o->no_memory_ppm,  o->call_error_ppm,  o->loss_ppm,   o->late_cancel_ppm,
-                                o->file_error_ppm};
+                                o->file_error_ppm, o->duplicate_ppm,  o->reorder_ppm};
     for (uint32_t ppm : chances)
         if (ppm > 1000000) return MIO_EINVAL;
     if (o->latency_min_ns < 0 || o->latency_max_ns < 0 || o->bandwidth < 0 || o->disk_bytes < 0)
@@ -284,6 +288,8 @@ static int options_complete(mio_sim_options_t *o) {
     }
     if (o->latency_max_ns < o->latency_min_ns || o->latency_max_ns > 24 * 60 * MIO_MINUTE) return MIO_EINVAL;
     if (o->socket_buffer == 0) o->socket_buffer = 65536;
+    if (o->datagram_max == 0) o->datagram_max = 65507;
+    if (o->datagram_max > 65535) return MIO_EINVAL;
     return o->socket_buffer > (1u << 30) ? MIO_EINVAL : 0;
 }
 
@@ -350,8 +356,7 @@ int64_t mio_sim_now_ns(const mio_sim_t *world) { return world == nullptr ? 0 : w
 
 int64_t mio_sim_wall_ns(const mio_sim_t *world) {
     if (world == nullptr) return 0;
-    const sim_world *w = world_const(world);
-    return sim_moved_ns(sim_add_ns(WALL_FIRST_NS, w->now_ns - FIRST_INSTANT_NS), w->faults.wall_jumped_ns);
+    return sim_world_wall_ns(world_const(world));
 }
 
 uint64_t mio_sim_random(mio_sim_t *world) {

@@ -8,6 +8,7 @@
 //   accept    multishot; else, and where others accept on the same socket, poll, then accept4(2)
 //   send      silent about its success, everything the lane has; when the socket is full: poll first; else send(2)
 //   connect   as it is; else connect(2), then poll
+//   datagrams poll, then recvmmsg(2); sendmmsg(2), when the socket is full after a poll
 //
 // Messages and vectors live until the next enter has returned: the kernel copies them when it takes the entry.
 
@@ -96,6 +97,7 @@ static void in_accept(uring_state *u, uring_entry *e, int fd) {
 static bool in_by_ring(const uring_state *u, const uring_entry *e) {
     const channel *c = e->owner;
     // An accept in the ring is the first to be woken, also while its loop is busy and others are idle.
+    if (c->in.op == op_code::receive_datagrams) return false; // many by one call cost less than one completion each
     if (c->in.op == op_code::accept) return (u->features & MIO_URING_ACCEPT) != 0 && (c->flags & CHANNEL_SHARED) == 0;
     struct iovec own;
     // What is hot by the word of a poll the ring's receive finds as well; else the ring was just out of buffers.
@@ -107,6 +109,7 @@ static bool in_by_ring(const uring_state *u, const uring_entry *e) {
 // The poll tells by edges: where a short read may have another reason than an empty socket, only EAGAIN ends it. (On
 // unix sockets it also stops behind a message with control data.)
 static bool is_doubtful(const uring_entry *e) {
+    if ((e->owner->flags & CHANNEL_DATAGRAM) != 0) return (e->bits & ENTRY_IN_STICKY) != 0;
     return (e->bits & ENTRY_IN_STICKY) != 0 || (e->owner->flags & CHANNEL_TCP) == 0;
 }
 
@@ -120,6 +123,8 @@ void uring_try_in(loop *l, uring_state *u, uring_entry *e) {
     const size_t before = u->received;
     const bool more = perform(l, &c->in, is_doubtful(e), &u->received);
     e->bits = static_cast<uint16_t>(more ? e->bits | ENTRY_IN_HOT : e->bits & ~ENTRY_IN_HOT);
+    // Errors of a datagram socket come one by one, each with an edge of its own: after EAGAIN none is left.
+    if (!more && (c->flags & CHANNEL_DATAGRAM) != 0) e->bits &= static_cast<uint16_t>(~ENTRY_IN_STICKY);
     if ((e->bits & ENTRY_IN_BULK) != 0) bulk_weigh(e, u->received - before);
     if (c->in.state != request_state::started) e->bits &= static_cast<uint16_t>(~ENTRY_IN_WANTED);
     else if (more || e->in == uring_op::none || in_by_ring(u, e)) uring_list(u, e, static_cast<uint32_t>(c->fd));
@@ -182,6 +187,12 @@ void uring_try_out(loop *l, uring_state *u, uring_entry *e) {
 // By a call of our own; when it would have to wait, a poll does.
 static void out_send_now(loop *l, uring_state *u, uring_entry *e, int fd) {
     if (perform_send(l, e->owner)) return;
+    e->bits |= ENTRY_OUT_FULL | ENTRY_OUT_WANTED;
+    out_poll(u, e, fd);
+}
+
+static void out_datagrams(loop *l, uring_state *u, uring_entry *e, int fd) {
+    if (perform_send_datagrams(l, e->owner)) return;
     e->bits |= ENTRY_OUT_FULL | ENTRY_OUT_WANTED;
     out_poll(u, e, fd);
 }
@@ -325,6 +336,7 @@ static void build_out(loop *l, uring_state *u, uring_entry *e, int fd) {
         e->bits &= static_cast<uint16_t>(~ENTRY_OUT_WANTED);
         if (e->owner->out.op == op_code::connect) out_connect(l, u, e, fd);
         else if (e->owner->out.op == op_code::send_zerocopy) out_send_zerocopy(l, u, e, fd);
+        else if (e->owner->out.op == op_code::send_datagrams) out_datagrams(l, u, e, fd);
         else out_send_any(l, u, e, fd);
     }
 }

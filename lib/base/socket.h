@@ -19,6 +19,9 @@
 #ifndef MSG_MORE
 #define MSG_MORE 0
 #endif
+#ifndef MSG_ERRQUEUE
+#define MSG_ERRQUEUE 0 // no socket says that it has one
+#endif
 #ifndef MSG_CMSG_CLOEXEC
 #define MSG_CMSG_CLOEXEC 0
 #endif
@@ -53,6 +56,22 @@
 #endif
 #ifndef IP_BIND_ADDRESS_NO_PORT
 #define IP_BIND_ADDRESS_NO_PORT (-3)
+#endif
+
+#ifndef IP_PKTINFO
+#define IP_PKTINFO (-4)
+#endif
+#ifndef IP_RECVTOS
+#define IP_RECVTOS (-5)
+#endif
+#ifndef IPV6_RECVPKTINFO
+#define IPV6_RECVPKTINFO (-6)
+#endif
+#ifndef IPV6_RECVTCLASS
+#define IPV6_RECVTCLASS (-7)
+#endif
+#ifndef SO_TIMESTAMPNS
+#define SO_TIMESTAMPNS (-8)
 #endif
 
 #ifndef TCP_KEEPIDLE

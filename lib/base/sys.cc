@@ -120,6 +120,8 @@ const sys sys_real = {
     sys_recvmsg,
     sys_send,
     sys_sendmsg,
+    sys_recvmmsg,
+    sys_sendmmsg,
     sys_read,
     sys_write,
     sys_eventfd,

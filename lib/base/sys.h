@@ -24,6 +24,12 @@ struct spawn_plan;
 struct spawn_end;
 struct sys_files;
 
+// As Linux' struct mmsghdr; other systems have none, or one that looks the same.
+struct sys_message {
+    struct msghdr head;
+    unsigned len; // bytes received or sent
+};
+
 struct sys {
     // Memory: malloc, realloc, free; sizes are given back for the tables that count. nullptr: none left.
     void *(*alloc)(size_t size);
@@ -65,6 +71,9 @@ struct sys {
     ssize_t (*recvmsg)(int fd, struct msghdr *message, int flags);
     ssize_t (*send)(int fd, const void *from, size_t n, int flags);
     ssize_t (*sendmsg)(int fd, const struct msghdr *message, int flags);
+    // recvmmsg(2), sendmmsg(2), or calls of the above until one fails: how many messages, or why not the first.
+    int (*recvmmsg)(int fd, struct sys_message *messages, unsigned n, int flags);
+    int (*sendmmsg)(int fd, struct sys_message *messages, unsigned n, int flags);
     ssize_t (*read)(int fd, void *to, size_t n);
     ssize_t (*write)(int fd, const void *from, size_t n);
 

@@ -151,6 +151,26 @@ int sys_getsockopt(int fd, int level, int name, void *value, socklen_t *len) {
     return negated(::getsockopt(fd, level, name, value, len));
 }
 
+// --- many messages with one call, which not all of them have ---------------------------------------------------------
+
+int sys_recvmmsg(int fd, struct sys_message *messages, unsigned n, int flags) {
+    for (unsigned i = 0; i < n; i++) {
+        const ssize_t got = ::recvmsg(fd, &messages[i].head, flags);
+        if (got < 0) return i != 0 ? static_cast<int>(i) : -errno;
+        messages[i].len = static_cast<unsigned>(got);
+    }
+    return static_cast<int>(n);
+}
+
+int sys_sendmmsg(int fd, struct sys_message *messages, unsigned n, int flags) {
+    for (unsigned i = 0; i < n; i++) {
+        const ssize_t sent = ::sendmsg(fd, &messages[i].head, flags);
+        if (sent < 0) return i != 0 ? static_cast<int>(i) : -errno;
+        messages[i].len = static_cast<unsigned>(sent);
+    }
+    return static_cast<int>(n);
+}
+
 // --- pages that a fork wipes ----------------------------------------------------------------------------------------
 
 #ifdef INHERIT_ZERO

@@ -68,6 +68,13 @@ int sys_accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags) {
 int sys_getsockopt(int fd, int level, int name, void *value, socklen_t *len) {
     return negated(::getsockopt(fd, level, name, value, len));
 }
+static_assert(sizeof(struct sys_message) == sizeof(struct mmsghdr), "the kernel's own");
+int sys_recvmmsg(int fd, struct sys_message *messages, unsigned n, int flags) {
+    return negated(::recvmmsg(fd, reinterpret_cast<struct mmsghdr *>(messages), n, flags, nullptr));
+}
+int sys_sendmmsg(int fd, struct sys_message *messages, unsigned n, int flags) {
+    return negated(::sendmmsg(fd, reinterpret_cast<struct mmsghdr *>(messages), n, flags));
+}
 int sys_eventfd(unsigned value, int flags) { return negated(::eventfd(value, flags)); }
 int sys_pipe_cloexec(int fds[2]) { return negated(::pipe2(fds, O_CLOEXEC)); }
 int sys_epoll_create1(int flags) { return negated(::epoll_create1(flags)); }

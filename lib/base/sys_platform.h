@@ -21,6 +21,8 @@ int sys_socket(int domain, int type, int protocol);
 int sys_socketpair(int domain, int type, int protocol, int fds[2]);
 int sys_accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags);
 int sys_getsockopt(int fd, int level, int name, void *value, socklen_t *len);
+int sys_recvmmsg(int fd, struct sys_message *messages, unsigned n, int flags);
+int sys_sendmmsg(int fd, struct sys_message *messages, unsigned n, int flags);
 int sys_pipe_cloexec(int fds[2]);
 int sys_eventfd(unsigned value, int flags);
 int sys_epoll_create1(int flags);

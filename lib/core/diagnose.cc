@@ -42,6 +42,7 @@ static const char *kind_name(unsigned kind) {
     case MIO_KIND_WATCH: return "watch";
     case MIO_KIND_SIGNAL: return "signal";
     case MIO_KIND_PROCESS: return "process";
+    case MIO_KIND_UDP: return "udp";
     }
     return "handle";
 }
@@ -58,7 +59,7 @@ static const char *state_name(const handle *h) {
 static void dump_handle(const handle *h, mio_dump_cb cb, void *arg) {
     char line[256];
     const bool has_fd = h->kind == MIO_KIND_STREAM || h->kind == MIO_KIND_LISTENER || h->kind == MIO_KIND_POLL ||
-                        h->kind == MIO_KIND_WATCH || h->kind == MIO_KIND_PROCESS;
+                        h->kind == MIO_KIND_WATCH || h->kind == MIO_KIND_PROCESS || h->kind == MIO_KIND_UDP;
     char fd[16] = "";
     if (has_fd) snprintf(fd, sizeof fd, " fd %d", static_cast<const channel *>(h)->fd);
     snprintf(line, sizeof line, "%s #%u \"%s\" %s%s%s%s, %u requests", kind_name(h->kind), slab_index(h),

@@ -13,19 +13,25 @@ void stream_write_done(loop *l, channel *c, const completion *done);
 void tcp_connect_done(loop *l, channel *c, const completion *done);
 void listener_accept_done(loop *l, channel *c, const completion *done);
 void channel_polled(loop *l, channel *c, const completion *done); // told apart by kind
+void udp_receive_done(loop *l, channel *c, const completion *done);
+void udp_send_done(loop *l, channel *c, const completion *done);
 
 // A write whose memory the kernel had (request_hold): once less.
 void stream_write_released(loop *l, lane_request *req);
 
 // A lane request is to end early with `with` (MIO_ECANCELED, MIO_ETIMEDOUT): it is WAITING in its lane or carried.
 void stream_request_cancel(loop *l, lane_request *req, int32_t with);
+void udp_request_cancel(loop *l, lane_request *req, int32_t with);
 // The same for the continuous request of a handle, by id: 0, or MIO_EALREADY when its last call is queued.
 int stream_read_cancel(loop *l, channel *c);
 int listener_accept_cancel(loop *l, channel *c);
+int udp_receive_cancel(loop *l, channel *c);
 // Nobody is to be told of this one any more; its buffers are released now or when the kernel lets go.
 void stream_request_abandon(loop *l, lane_request *req);
+void udp_request_abandon(loop *l, lane_request *req);
 void stream_read_abandon(loop *l, channel *c);
 void listener_accept_abandon(loop *l, channel *c);
+void udp_receive_abandon(loop *l, channel *c);
 
 // A stream that is finishing gracefully has no more time for it.
 void stream_hurry(loop *l, channel *c);
@@ -39,12 +45,14 @@ enum timer_owner : uint8_t {
     TIMER_OF_LOOSE,
     TIMER_OF_JOB,
     TIMER_OF_WATCH,
+    TIMER_OF_UDP,
 };
 static_assert(TIMER_OF_REQUEST == REQUEST_TIMER_OWNER, "requests name their timers' owner themselves");
 void timer_fire(loop *l, timer_node *node);
 void stream_timer_due(loop *l, timer_node *node);
 void listener_timer_due(loop *l, timer_node *node);
 void watch_timer_due(loop *l, timer_node *node);
+void udp_timer_due(loop *l, timer_node *node);
 
 // Wakeups and hooks.
 void wakeup_run(loop *l, struct wakeup_node *node);
@@ -71,8 +79,12 @@ close_note *handle_close_note(handle *h);
 
 // Starved readers may try again.
 void stream_feed(loop *l, request *carrier);
+void udp_feed(loop *l, request *carrier);
 
 // Where a STARTED connect goes: the address rides in the first request of the write lane.
 const struct sockaddr *channel_connect_target(const channel *c, socklen_t *len);
+
+// How a datagram socket receives.
+const struct datagram_shape *channel_datagrams(const channel *c);
 
 }

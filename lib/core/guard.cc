@@ -138,7 +138,8 @@ static bool has_buffers(const lane_request *req) {
     case op_code::write:
     case op_code::read_some:
     case op_code::read_exact:
-    case op_code::read_until: return true;
+    case op_code::read_until:
+    case op_code::datagram: return true;
     case op_code::none:
     case op_code::receive:
     case op_code::send:
@@ -146,6 +147,8 @@ static bool has_buffers(const lane_request *req) {
     case op_code::connect:
     case op_code::send_zerocopy:
     case op_code::poll:
+    case op_code::receive_datagrams:
+    case op_code::send_datagrams:
     case op_code::shutdown:
     case op_code::detach:
     case op_code::connected:

@@ -92,7 +92,7 @@ void handle_request_end(handle *h) {
 
 static bool handle_has_channel(const handle *h) {
     return h->kind == MIO_KIND_STREAM || h->kind == MIO_KIND_LISTENER || h->kind == MIO_KIND_POLL ||
-           h->kind == MIO_KIND_WATCH || h->kind == MIO_KIND_PROCESS;
+           h->kind == MIO_KIND_WATCH || h->kind == MIO_KIND_PROCESS || h->kind == MIO_KIND_UDP;
 }
 
 void channel_close_descriptor(loop *l, channel *c) {

@@ -32,6 +32,7 @@ constexpr uint16_t HANDLE_REQUEST = 32;   // its continuous request is in flight
 constexpr uint16_t CHANNEL_TCP = 0x0100;  // SOCK_STREAM, IPPROTO_TCP
 constexpr uint16_t CHANNEL_UNIX = 0x0200; // SOCK_STREAM, AF_UNIX
 constexpr uint16_t CHANNEL_SHARED = 0x0400; // a listener that others may accept on, too
+constexpr uint16_t CHANNEL_DATAGRAM = 0x0800; // SOCK_DGRAM; with CHANNEL_UNIX: AF_UNIX
 
 // channel.bits of what is polled (op_code::poll): the events asked for, MIO_POLL_IN and so on, in these bits; the others
 // are the kind's own. The result is such events, ERR and HUP among them unasked.

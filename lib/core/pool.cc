@@ -107,13 +107,10 @@ static block *block_take(loop *l) {
     return next;
 }
 
-bool pool_refill(loop *l) {
+// The hot block, of which something is alive, is held from now on; another one is hot.
+static bool hot_replace(loop *l) {
     struct pool *p = &l->pool;
-    mio_assert(p->hot != nullptr);
-    arena_collect(l->buffers); // may well bring the hot block home
-    if (p->hot->offset <= p->last_offset) return true;
-    if (p->last_offset < 0) return pool_run_dry(p);
-
+    mio_assert(p->hot->offset != 0);
     block *next = block_take(l);
     if (next == nullptr) return pool_run_dry(p);
     mio_assert(next->local == 0 && next->offset == 0);
@@ -121,6 +118,16 @@ bool pool_refill(loop *l) {
     if (++p->held_count > p->peak) p->peak = p->held_count;
     held_add(p, p->block_size);
     return p->last_offset >= 0 || pool_run_dry(p);
+}
+
+bool pool_refill(loop *l) {
+    struct pool *p = &l->pool;
+    mio_assert(p->hot != nullptr);
+    arena_collect(l->buffers); // may well bring the hot block home
+    if (p->hot->offset <= p->last_offset) return true;
+    if (p->last_offset < 0) return pool_run_dry(p);
+
+    return hot_replace(l);
 }
 
 // Which number of spares the last window asked for.
@@ -189,6 +196,57 @@ size_t pool_held_bytes(const loop *l) {
     for (unsigned i = 0; p->lent_count != 0 && i < POOL_LENT_MAX; i++)
         if (p->lent[i] != nullptr && !lent_is_whole(p->lent[i])) held += p->block_size;
     return held;
+}
+
+// --- runs of a size of their own ------------------------------------------------------------------------------------
+
+// A block of its own is charged like a copy. Without memory for one the pool is dry, as far as anything is out whose
+// coming home would end that.
+static bool reserve_large(loop *l, size_t size, char **at, block **large) {
+    struct pool *p = &l->pool;
+    if (p->dry || p->last_offset < 0) return pool_run_dry(p);
+    block *b = arena_take(l->buffers, size);
+    if (b == nullptr) return (p->held_bytes != 0 || p->hot->offset != 0) && pool_run_dry(p);
+    b->charged = true;
+    held_add(p, b->owner.cap);
+    *at = b->owner.base;
+    *large = b;
+    return true;
+}
+
+bool pool_reserve_runs(loop *l, size_t size, unsigned most, char **at, unsigned *count, block **large) {
+    struct pool *p = &l->pool;
+    mio_assert(size >= 16 && size % 16 == 0 && most != 0 && p->hot != nullptr);
+    *large = nullptr;
+    *count = 1;
+    if (size > p->block_size) return reserve_large(l, size, at, large);
+    if (p->hot->offset > p->block_size - size || p->last_offset < 0) {
+        arena_collect(l->buffers);
+        if (p->last_offset < 0) return pool_run_dry(p);
+        if (p->hot->offset > p->block_size - size && !hot_replace(l)) return false;
+    }
+    *at = p->hot->owner.base + p->hot->offset;
+    const size_t fit = (p->block_size - p->hot->offset) / size;
+    *count = fit < most ? static_cast<unsigned>(fit) : most;
+    region_show(*at, *count * size);
+    return true;
+}
+
+void pool_commit_runs(loop *l, size_t size, unsigned filled, block *large, block **from, uint32_t *offset) {
+    struct pool *p = &l->pool;
+    *from = large;
+    *offset = 0;
+    if (large != nullptr) {
+        if (filled == 0) block_release(large);
+        return;
+    }
+    block *hot = p->hot;
+    *from = hot;
+    *offset = hot->offset;
+    hot->local += filled;
+    hot->offset += static_cast<uint32_t>(filled * size);
+    mio_assert(hot->offset <= p->block_size);
+    region_hide(hot->owner.base + hot->offset, p->block_size - hot->offset);
 }
 
 // --- lent blocks ----------------------------------------------------------------------------------------------------

@@ -70,6 +70,13 @@ bool pool_should_copy(const loop *l);
 // Streams that starve may try again.
 bool pool_has_room(const loop *l);
 
+// The same for runs of a size of their own, several at once: `most` of them at most, `size` apart (a multiple of 16, at
+// least 16); *count says how many. More than a block is one run in a block of its own, *large; the hot block stays as it
+// is. false: dry; or, if pool_has_room, no memory for a large one.
+bool pool_reserve_runs(loop *l, size_t size, unsigned most, char **at, unsigned *count, block **large);
+// Of them so many were filled: a reference for each. *from, *offset: of the first. None: what was reserved is given back.
+void pool_commit_runs(loop *l, size_t size, unsigned filled, block *large, block **from, uint32_t *offset);
+
 bool pool_refill(loop *l);                   // the slow half of pool_reserve: hot is replaced; false: dry
 void pool_block_home(loop *l, block *b);     // nothing of a receive block is alive (from arena.cc)
 void pool_block_free(loop *l, block *b);     // and it is held no longer (guard mode)

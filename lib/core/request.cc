@@ -85,7 +85,7 @@ static bool request_find(loop *l, mio_req_t id, found *out) {
     }
     auto *h = static_cast<handle *>(object);
     if (h->kind == MIO_KIND_SIGNAL) out->signal = h;
-    else if (h->kind != MIO_KIND_STREAM && h->kind != MIO_KIND_LISTENER) return false;
+    else if (h->kind != MIO_KIND_STREAM && h->kind != MIO_KIND_LISTENER && h->kind != MIO_KIND_UDP) return false;
     else out->continuous = static_cast<channel *>(h);
     return (h->flags & HANDLE_ABANDONED) == 0 && h->requests != 0;
 }
@@ -102,12 +102,14 @@ int mio_req_cancel(mio_loop_t *public_loop, mio_req_t id) {
     if (!request_find(l, id, &f)) return MIO_ENOENT;
     if (f.req != nullptr) {
         if (f.req->state == request_state::done) return MIO_EALREADY;
-        stream_request_cancel(l, f.req, MIO_ECANCELED);
+        if (f.req->owner->kind == MIO_KIND_UDP) udp_request_cancel(l, f.req, MIO_ECANCELED);
+        else stream_request_cancel(l, f.req, MIO_ECANCELED);
         return 0;
     }
     if (f.loose != nullptr) return loose_cancel(l, f.loose, MIO_ECANCELED);
     if (f.signal != nullptr) return signal_cancel(f.signal);
     if (f.continuous->kind == MIO_KIND_STREAM) return stream_read_cancel(l, f.continuous);
+    if (f.continuous->kind == MIO_KIND_UDP) return udp_receive_cancel(l, f.continuous);
     return listener_accept_cancel(l, f.continuous);
 }
 
@@ -152,12 +154,14 @@ int mio_req_abandon(mio_loop_t *public_loop, mio_req_t id) {
     found f;
     if (!request_find(l, id, &f)) return MIO_ENOENT;
     if (f.req != nullptr) {
-        stream_request_abandon(l, f.req);
+        if (f.req->owner->kind == MIO_KIND_UDP) udp_request_abandon(l, f.req);
+        else stream_request_abandon(l, f.req);
         return 0;
     }
     if (f.loose != nullptr) return loose_abandon(l, f.loose);
     if (f.signal != nullptr) signal_abandon(f.signal);
     else if (f.continuous->kind == MIO_KIND_STREAM) stream_read_abandon(l, f.continuous);
+    else if (f.continuous->kind == MIO_KIND_UDP) udp_receive_abandon(l, f.continuous);
     else listener_accept_abandon(l, f.continuous);
     return 0;
 }

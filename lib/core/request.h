@@ -33,6 +33,8 @@ enum class op_code : uint8_t {
     connect, // stream, one shot, in the out direction
     send_zerocopy, // as send; some of the lane wishes not to be copied (lane_zerocopy)
     poll,    // of any descriptor, one shot, in the in direction: result is what it is ready for (core/handle.h)
+    receive_datagrams, // datagram socket, continuous: into the pool (base/datagram.h)
+    send_datagrams,    // datagram socket, one shot: as many of the lane as one call takes (core/datagram.h)
     // lane requests: what a user asked; no backend sees these
     write,
     shutdown,
@@ -41,6 +43,7 @@ enum class op_code : uint8_t {
     read_some,
     read_exact,
     read_until,
+    datagram, // to be sent
     // loose requests (core/job.h): of no handle
     job, // for the workers; no backend is asked
     file, // of a file (core/fs_call.h): a backend does it, or gives it to the workers
@@ -60,6 +63,8 @@ inline constexpr op_row op_table[] = {
     {"connect", false, false, true},
     {"send", false, false, true},
     {"poll", false, false, false},
+    {"receive", true, false, false},
+    {"send", false, false, true},
     {"write", false, false, true},
     {"shutdown", false, false, true},
     {"detach", false, true, true},
@@ -67,6 +72,7 @@ inline constexpr op_row op_table[] = {
     {"read", false, false, false},
     {"read_exact", false, false, false},
     {"read_until", false, false, false},
+    {"datagram", false, false, true},
     {"job", false, false, false},
     {"file", false, false, false},
 };

@@ -78,7 +78,9 @@ void timers_run_now(loop *l) {
         case TIMER_OF_REQUEST: {
             char *at = reinterpret_cast<char *>(node) - LANE_REQUEST_DEADLINE;
             auto *req = reinterpret_cast<lane_request *>(at);
-            if (req->state != request_state::done) stream_request_cancel(l, req, MIO_ETIMEDOUT);
+            if (req->state == request_state::done) break;
+            if (req->owner->kind == MIO_KIND_UDP) udp_request_cancel(l, req, MIO_ETIMEDOUT);
+            else stream_request_cancel(l, req, MIO_ETIMEDOUT);
             break;
         }
         case TIMER_OF_LOOSE: {
@@ -90,6 +92,7 @@ void timers_run_now(loop *l) {
         case TIMER_OF_STREAM: stream_timer_due(l, node); break;
         case TIMER_OF_LISTENER: listener_timer_due(l, node); break;
         case TIMER_OF_WATCH: watch_timer_due(l, node); break;
+        case TIMER_OF_UDP: udp_timer_due(l, node); break;
         }
     }
 }

@@ -109,6 +109,8 @@ static inline void completion_dispatch(loop *l, const completion *done) {
     case op_code::accept: listener_accept_done(l, channel_of_in(done->req), done); return;
     case op_code::connect: tcp_connect_done(l, channel_of_out(done->req), done); return;
     case op_code::poll: channel_polled(l, channel_of_in(done->req), done); return;
+    case op_code::receive_datagrams: udp_receive_done(l, channel_of_in(done->req), done); return;
+    case op_code::send_datagrams: udp_send_done(l, channel_of_out(done->req), done); return;
     case op_code::write: // the one lane request that a backend names: FINISH_RELEASED
         stream_write_released(l, static_cast<lane_request *>(done->req));
         return;
@@ -120,7 +122,8 @@ static inline void completion_dispatch(loop *l, const completion *done) {
     case op_code::connected:
     case op_code::read_some:
     case op_code::read_exact:
-    case op_code::read_until: break;
+    case op_code::read_until:
+    case op_code::datagram: break;
     }
     mio_assert(false && "a carrier has a carrier's op");
 }
@@ -151,7 +154,10 @@ static void turn_completions(loop *l) {
 // Readers that found the pool dry try again when blocks came home.
 static void turn_feed_starved(loop *l) {
     queue<request> hungry = queue_take(&l->starved);
-    while (request *carrier = queue_pop(&hungry)) stream_feed(l, carrier);
+    while (request *carrier = queue_pop(&hungry)) {
+        if (carrier->op == op_code::receive_datagrams) udp_feed(l, carrier);
+        else stream_feed(l, carrier);
+    }
 }
 
 int loop_turn(loop *l, int64_t timeout_ns) {

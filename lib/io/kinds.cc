@@ -10,6 +10,7 @@
 #include "io/signal.h"
 #include "io/stream.h"
 #include "io/timer.h"
+#include "io/udp.h"
 #include "io/wakeup.h"
 #include "io/watch.h"
 
@@ -20,11 +21,11 @@ namespace mio {
 const uint32_t handle_sizes[HANDLE_KINDS] = {
     0, // MIO_KIND_NONE
     sizeof(stream), sizeof(listener), sizeof(timer), sizeof(hook), sizeof(wakeup), sizeof(struct poll), WATCH_SIZE,
-    sizeof(signal_handle), sizeof(process),
+    sizeof(signal_handle), sizeof(process), sizeof(udp),
 };
 static_assert(MIO_KIND_STREAM == 1 && MIO_KIND_LISTENER == 2 && MIO_KIND_TIMER == 3 && MIO_KIND_HOOK == 4 &&
                   MIO_KIND_WAKEUP == 5 && MIO_KIND_POLL == 6 && MIO_KIND_WATCH == 7 && MIO_KIND_SIGNAL == 8 &&
-                  MIO_KIND_PROCESS == 9,
+                  MIO_KIND_PROCESS == 9 && MIO_KIND_UDP == 10,
               "the order of the table");
 
 static enum mio_kind kind_of(const handle *h) { return static_cast<enum mio_kind>(h->kind); }
@@ -41,6 +42,7 @@ void handle_begin_close(loop *l, handle *h) {
     case MIO_KIND_WATCH: watch_begin_close(l, static_cast<channel *>(h)); return;
     case MIO_KIND_SIGNAL: signal_begin_close(l, static_cast<signal_handle *>(h)); return;
     case MIO_KIND_PROCESS: process_begin_close(l, static_cast<process *>(h)); return;
+    case MIO_KIND_UDP: udp_begin_close(l, static_cast<udp *>(h)); return;
     case MIO_KIND_NONE: break;
     }
     mio_assert(false && "a handle has a kind");
@@ -57,7 +59,8 @@ void handle_ended(loop *l, handle *h) {
     case MIO_KIND_WAKEUP:
     case MIO_KIND_POLL:
     case MIO_KIND_SIGNAL:
-    case MIO_KIND_PROCESS: return;
+    case MIO_KIND_PROCESS:
+    case MIO_KIND_UDP: return;
     case MIO_KIND_WATCH: watch_ended(l, static_cast<channel *>(h)); return;
     case MIO_KIND_NONE: break;
     }
@@ -75,7 +78,8 @@ void handle_forget(handle *h) {
     case MIO_KIND_HOOK:
     case MIO_KIND_WAKEUP:
     case MIO_KIND_POLL:
-    case MIO_KIND_WATCH: return;
+    case MIO_KIND_WATCH:
+    case MIO_KIND_UDP: return;
     case MIO_KIND_NONE: break;
     }
     mio_assert(false && "a handle has a kind");
@@ -91,6 +95,7 @@ void channel_polled(loop *l, channel *c, const completion *done) {
     case MIO_KIND_TIMER:
     case MIO_KIND_HOOK:
     case MIO_KIND_WAKEUP:
+    case MIO_KIND_UDP:
     case MIO_KIND_SIGNAL:
     case MIO_KIND_NONE: break;
     }
@@ -109,6 +114,7 @@ close_note *handle_close_note(handle *h) {
     case MIO_KIND_WATCH: return &static_cast<watch_part *>(h)->closing;
     case MIO_KIND_SIGNAL: return &static_cast<signal_handle *>(h)->closing;
     case MIO_KIND_PROCESS: return &static_cast<process *>(h)->closing;
+    case MIO_KIND_UDP: return &static_cast<udp *>(h)->closing;
     case MIO_KIND_NONE: break;
     }
     panic(__FILE__, __LINE__, "a handle has a kind");
@@ -133,3 +139,4 @@ mio_poll_t *mio_poll_from(mio_handle_t *h) { return theirs_of_kind<mio_poll_t>(h
 mio_watch_t *mio_watch_from(mio_handle_t *h) { return theirs_of_kind<mio_watch_t>(h, MIO_KIND_WATCH); }
 mio_signal_t *mio_signal_from(mio_handle_t *h) { return theirs_of_kind<mio_signal_t>(h, MIO_KIND_SIGNAL); }
 mio_process_t *mio_process_from(mio_handle_t *h) { return theirs_of_kind<mio_process_t>(h, MIO_KIND_PROCESS); }
+mio_udp_t *mio_udp_from(mio_handle_t *h) { return theirs_of_kind<mio_udp_t>(h, MIO_KIND_UDP); }

@@ -29,6 +29,7 @@ const int *errors_of(call which) {
     static const int flags[] = {EPERM, 0};
     static const int receiving[] = {EINTR, ECONNRESET, ETIMEDOUT, ENOMEM, EHOSTUNREACH, EAGAIN, 0};
     static const int sending[] = {EINTR, EPIPE, ECONNRESET, ENOBUFS, ENOMEM, ETIMEDOUT, EHOSTUNREACH, EACCES, EAGAIN, 0};
+    static const int datagrams[] = {EINTR, ENOBUFS, ENOMEM, ECONNREFUSED, EHOSTUNREACH, EACCES, EAGAIN, 0};
     static const int reading[] = {EINTR, EAGAIN, EIO, 0};
     static const int waking[] = {EINTR, EAGAIN, 0}; // of an eventfd; any other would be a lost wake-up, and is a panic
     static const int new_eventfd[] = {EMFILE, ENFILE, ENOMEM, ENODEV, 0};
@@ -81,6 +82,8 @@ const int *errors_of(call which) {
     case call::recvmsg: return receiving;
     case call::send:
     case call::sendmsg: return sending;
+    case call::recvmmsg:
+    case call::sendmmsg: return datagrams;
     case call::read: return reading;
     case call::write: return waking;
     case call::eventfd: return new_eventfd;
@@ -112,6 +115,8 @@ bool is_never_noticed(const plan *p) {
     case call::recvmsg:
     case call::send:
     case call::sendmsg:
+    case call::recvmmsg:
+    case call::sendmmsg:
     case call::read:
     case call::notify_read:
     case call::poll_one:

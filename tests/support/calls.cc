@@ -10,7 +10,7 @@ const char *call_name(call which) {
         "map_shared",    "map_fd",       "monotonic_ns",    "thread_start",  "environment", "socket",        "socketpair", "bind",        "listen",
         "connect",       "accept4",      "shutdown",        "close",         "getsockname", "getpeername",
         "getsockopt",    "setsockopt",   "dup_cloexec",     "set_nonblocking", "recv",      "recvmsg",
-        "send",          "sendmsg",      "read",            "write",         "eventfd",     "pipe_cloexec",
+        "send",          "sendmsg",      "recvmmsg",        "sendmmsg",      "read",            "write",         "eventfd",     "pipe_cloexec",
         "poll_one",      "epoll_create1", "epoll_ctl",      "epoll_wait_ns", "uring_setup", "uring_enter",
         "uring_register", "notify_open", "notify_add",      "notify_remove", "notify_read", "kqueue",
         "kevent",        "sigaction",    "thread_sigmask",  "spawn",         "pidfd_open",  "child_wait",
@@ -67,6 +67,8 @@ int call_usual_error(call which) {
     case call::recvmsg:
     case call::send:
     case call::sendmsg: return ECONNRESET;
+    case call::recvmmsg:
+    case call::sendmmsg: return ECONNREFUSED;
     case call::close:
     case call::set_nonblocking:
     case call::notify_remove:

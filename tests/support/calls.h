@@ -37,6 +37,8 @@ enum class call : uint8_t {
     recvmsg,
     send,
     sendmsg,
+    recvmmsg,
+    sendmmsg,
     read,
     write,
     eventfd,

@@ -136,6 +136,8 @@ FAILING(ssize_t, recv, (int fd, void *to, size_t n, int flags), (fd, to, n, flag
 FAILING(ssize_t, recvmsg, (int fd, struct msghdr *message, int flags), (fd, message, flags))
 FAILING(ssize_t, send, (int fd, const void *from, size_t n, int flags), (fd, from, n, flags))
 FAILING(ssize_t, sendmsg, (int fd, const struct msghdr *message, int flags), (fd, message, flags))
+FAILING(int, recvmmsg, (int fd, struct mio::sys_message *messages, unsigned n, int flags), (fd, messages, n, flags))
+FAILING(int, sendmmsg, (int fd, struct mio::sys_message *messages, unsigned n, int flags), (fd, messages, n, flags))
 FAILING(ssize_t, read, (int fd, void *to, size_t n), (fd, to, n))
 FAILING(ssize_t, write, (int fd, const void *from, size_t n), (fd, from, n))
 FAILING(int, eventfd, (unsigned value, int flags), (value, flags))
@@ -198,6 +200,8 @@ const mio::sys *failing_open(const mio::sys *base) {
     table->recvmsg = failing_recvmsg;
     table->send = failing_send;
     table->sendmsg = failing_sendmsg;
+    table->recvmmsg = failing_recvmmsg;
+    table->sendmmsg = failing_sendmmsg;
     table->read = failing_read;
     table->write = failing_write;
     table->eventfd = failing_eventfd;

@@ -299,6 +299,23 @@ static ssize_t scripted_send(int fd, const void *from, size_t n, int flags) {
 static ssize_t scripted_sendmsg(int fd, const struct msghdr *message, int flags) {
     return sends(call::sendmsg, fd, message->msg_iov, message->msg_iovlen, flags);
 }
+// The first only: what is behind it comes with the next call.
+static int scripted_recvmmsg(int fd, struct mio::sys_message *messages, unsigned, int flags) {
+    struct msghdr *message = &messages->head;
+    const ssize_t got = receives(call::recvmmsg, fd, message->msg_iov, message->msg_iovlen, message, flags);
+    if (got < 0) return static_cast<int>(got);
+    messages->len = static_cast<unsigned>(got);
+    message->msg_namelen = 0;
+    return 1;
+}
+static int scripted_sendmmsg(int fd, struct mio::sys_message *messages, unsigned n, int flags) {
+    for (unsigned i = 0; i < n; i++) {
+        const ssize_t sent = sends(call::sendmmsg, fd, messages[i].head.msg_iov, messages[i].head.msg_iovlen, flags);
+        if (sent < 0) return i != 0 ? static_cast<int>(i) : static_cast<int>(sent);
+        messages[i].len = static_cast<unsigned>(sent);
+    }
+    return static_cast<int>(n);
+}
 static ssize_t scripted_write(int fd, const void *from, size_t n) {
     const struct iovec piece = {const_cast<void *>(from), n};
     return sends(call::write, fd, &piece, 1, 0);
@@ -415,6 +432,8 @@ void scripted_fill(mio::sys *table) {
     table->recvmsg = scripted_recvmsg;
     table->send = scripted_send;
     table->sendmsg = scripted_sendmsg;
+    table->recvmmsg = scripted_recvmmsg;
+    table->sendmmsg = scripted_sendmmsg;
     table->read = scripted_read;
     table->write = scripted_write;
     table->eventfd = scripted_eventfd;
