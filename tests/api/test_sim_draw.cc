@@ -42,7 +42,7 @@ TEST(a_seed_holds_the_same_faults_every_time_and_all_are_valid) {
     options.nodes = 0x8000000000000015u; // 0, 2, 4, 63
     options.within_ns = 5 * MIO_SECOND;
     options.longest_ns = MIO_SECOND;
-    for (int kind = MIO_SIM_PARTITION; kind <= MIO_SIM_WALL_JUMP; kind++)
+    for (int kind = MIO_SIM_PARTITION; kind <= MIO_SIM_REORDER; kind++)
         if (kind != MIO_SIM_HEAL) options.kinds |= 1u << kind;
     uint32_t seen = 0;
     char text[MIO_SIM_TEXT_MAX];
@@ -169,7 +169,7 @@ TEST(each_kind_of_fault_has_its_words) {
     assert_is(mio_sim_format(nullptr, text, 20), MIO_EINVAL);
     f.kind = 0;
     assert_is(mio_sim_format(&f, text, sizeof text), MIO_EINVAL);
-    f.kind = MIO_SIM_SIGNAL + 1;
+    f.kind = MIO_SIM_REORDER + 1;
     assert_is(mio_sim_format(&f, text, sizeof text), MIO_EINVAL);
 }
 

@@ -289,7 +289,7 @@ static uint64_t wander(uint64_t with_seed, int *moved) {
     for (mio_loop_t *&loop : w.loops) assert_is(mio_loop_create(&loop, &options), 0);
     mio_sim_draw_options_t draw = MIO_SIM_DRAW_OPTIONS_INIT;
     draw.within_ns = 100 * MIO_MILLISECOND;
-    for (int kind = MIO_SIM_PARTITION; kind <= MIO_SIM_WALL_JUMP; kind++)
+    for (int kind = MIO_SIM_PARTITION; kind <= MIO_SIM_REORDER; kind++)
         if (kind != MIO_SIM_HEAL) draw.kinds |= 1u << kind;
     for (unsigned i = 0; i < 12; i++) {
         mio_sim_fault_t fault = MIO_SIM_FAULT_INIT;

@@ -1,0 +1,221 @@
+// Unix datagram sockets: names, pairs, full receivers, receivers that are gone.
+#include "datagrams.h"
+
+#include <stddef.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+using namespace api;
+
+#define NEEDS_UNIX() KERNEL_ONLY("a simulated world has no unix sockets")
+
+// A path of this test's own, not there.
+static const char *path_of(const char *name) {
+    static char path[100];
+    const char *folder = getenv("TMPDIR");
+    snprintf(path, sizeof path, "%s/mio-%d-%s", folder != nullptr && strlen(folder) < 60 ? folder : "/tmp",
+             static_cast<int>(getpid()), name);
+    unlink(path);
+    return path;
+}
+
+TEST(an_address_of_a_path_has_107_bytes_at_most) {
+    mio_addr_t at = {};
+    char path[200];
+    memset(path, 'p', sizeof path);
+    path[0] = '/';
+    path[107] = 0;
+    assert_is(mio_unix_datagram_addr(path, &at), 0);
+    assert_is(at.len, offsetof(struct sockaddr_un, sun_path) + 108);
+    path[107] = 'p';
+    path[108] = 0;
+    assert_is(mio_unix_datagram_addr(path, &at), MIO_ENAMETOOLONG);
+    path[0] = '@'; // an abstract name needs no NUL
+    assert_is(mio_unix_datagram_addr(path, &at), 0);
+    assert_is(at.len, offsetof(struct sockaddr_un, sun_path) + 108);
+    path[108] = 'p';
+    path[109] = 0;
+    assert_is(mio_unix_datagram_addr(path, &at), MIO_ENAMETOOLONG);
+    assert_is(mio_unix_datagram_addr(nullptr, &at), MIO_EINVAL);
+    assert_is(mio_unix_datagram_addr("", &at), MIO_EINVAL);
+    assert_is(mio_unix_datagram_addr("x", nullptr), MIO_EINVAL);
+}
+
+TEST(a_world_without_unix_sockets_says_so) {
+    SIM_ONLY("a kernel has them");
+    mio_loop_t *loop = loop_open();
+    mio_udp_t *a = nullptr, *b = nullptr;
+    assert_is(mio_unix_datagram_open(loop, "@x", nullptr, &a), MIO_ENOTSUP);
+    assert_is(mio_unix_datagram_pair(loop, nullptr, &a, &b), MIO_ENOTSUP);
+    ck_assert_ptr_null(a);
+}
+
+TEST(unix_datagrams_answer_each_mistake) {
+    NEEDS_UNIX();
+    mio_loop_t *loop = loop_open();
+    mio_udp_t *udp = nullptr;
+    assert_is(mio_unix_datagram_open(nullptr, nullptr, nullptr, &udp), MIO_EINVAL);
+    assert_is(mio_unix_datagram_open(loop, nullptr, nullptr, nullptr), MIO_EINVAL);
+    assert_is(mio_unix_datagram_open(loop, "/no/such/folder/socket", nullptr, &udp), MIO_ENOENT);
+    assert_is(mio_unix_datagram_pair(loop, nullptr, &udp, nullptr), MIO_EINVAL);
+    mio_udp_options_t options = MIO_UDP_OPTIONS_INIT;
+    options.want_local = 1;
+    assert_is(mio_unix_datagram_open(loop, nullptr, &options, &udp), MIO_ENOTSUP);
+    assert_is(mio_unix_datagram_open(loop, nullptr, nullptr, &udp), 0);
+    mio_addr_t ip;
+    assert_is(mio_addr_parse("127.0.0.1", 1, &ip), 0);
+    mio_buf_t buf = text_buf(loop, "x");
+    assert_is(mio_udp_send(udp, &buf, 1, &ip, nullptr, nullptr), MIO_EINVAL);
+    mio_buf_release(&buf);
+    assert_is(mio_udp_ttl(udp, 1), MIO_ENOTSUP);
+    assert_is(mio_udp_broadcast(udp, 1), MIO_ENOTSUP);
+    assert_is(mio_udp_join(udp, &ip, nullptr, 0), MIO_ENOTSUP);
+    mio_datagram_t d = {};
+    d.buf = text_buf(loop, "x");
+    d.segment_size = 1;
+    assert_is(mio_udp_send_many(udp, &d, 1, nullptr, nullptr, nullptr), MIO_ENOTSUP);
+    mio_buf_release(&d.buf);
+}
+
+TEST(names_and_abstract_names_carry_datagrams_with_their_senders) {
+    NEEDS_UNIX();
+    mio_loop_t *loop = loop_open();
+    const char *path = path_of("named");
+    char abstract[64];
+    snprintf(abstract, sizeof abstract, "@mio-test-%d", static_cast<int>(getpid()));
+    mio_udp_t *a, *b, *nameless;
+    assert_is(mio_unix_datagram_open(loop, path, nullptr, &a), 0);
+    assert_is(mio_unix_datagram_open(loop, abstract, nullptr, &b), 0);
+    assert_is(mio_unix_datagram_open(loop, nullptr, nullptr, &nameless), 0);
+    mio_udp_t *second = nullptr;
+    assert_is(mio_unix_datagram_open(loop, path, nullptr, &second), MIO_EADDRINUSE);
+    assert_is(mio_unix_datagram_open(loop, abstract, nullptr, &second), MIO_EADDRINUSE);
+    told t = {}, back = {};
+    t.stop_after = 1;
+    back.stop_after = 1;
+    ck_assert_int_gt(mio_udp_recv_start(a, told_by, &t), 0);
+    ck_assert_int_gt(mio_udp_recv_start(b, told_by, &back), 0);
+    mio_addr_t a_at, b_at;
+    assert_is(mio_unix_datagram_addr(path, &a_at), 0);
+    assert_is(mio_udp_local(b, &b_at), 0);
+    send_text(b, "from the abstract", &a_at);
+    run_to_stop(loop);
+    ck_assert_str_eq(t.text, "from the abstract|");
+    assert_is(t.from.len, b_at.len);
+    assert_is(memcmp(&t.from.u, &b_at.u, b_at.len), 0);
+    send_text(a, "answer", &t.from);
+    run_to_stop(loop);
+    ck_assert_str_eq(back.text, "answer|");
+    t.stop_after = 2;
+    send_text(nameless, "from nobody", &a_at);
+    run_to_stop(loop);
+    assert_is(t.from.len, 0);
+    unlink(path);
+}
+
+TEST(a_pair_talks_and_keeps_empty_datagrams) {
+    NEEDS_UNIX();
+    mio_loop_t *loop = loop_open();
+    mio_udp_t *a, *b;
+    assert_is(mio_unix_datagram_pair(loop, nullptr, &a, &b), 0);
+    told t = {};
+    t.stop_after = 3;
+    ck_assert_int_gt(mio_udp_recv_start(b, told_by, &t), 0);
+    mio_buf_t empty = {};
+    send_text(a, "one", nullptr);
+    ck_assert_int_gt(mio_udp_send(a, &empty, 1, nullptr, nullptr, nullptr), 0);
+    send_text(a, "two", nullptr);
+    run_to_stop(loop);
+    ck_assert_str_eq(t.text, "one||two|");
+    mio_addr_t peer;
+    assert_is(mio_udp_peer(a, &peer), 0);
+}
+
+// Nothing is dropped: a receiver that is slow makes its senders wait, connected or not.
+TEST(a_full_receiver_is_waited_for_and_nothing_is_lost) {
+    NEEDS_UNIX();
+    mio_loop_t *loop = loop_open();
+    const char *path = path_of("full");
+    mio_addr_t at;
+    assert_is(mio_unix_datagram_addr(path, &at), 0);
+    for (int connected = 0; connected < 2; connected++) {
+        unlink(path);
+        mio_udp_t *receiver, *sender;
+        assert_is(mio_unix_datagram_open(loop, path, nullptr, &receiver), 0);
+        assert_is(mio_unix_datagram_open(loop, nullptr, nullptr, &sender), 0);
+        if (connected == 1) assert_is(mio_udp_connect(sender, &at), 0);
+        sendings s = {};
+        constexpr int COUNT = 600; // more than any net.unix.max_dgram_qlen that is usual
+        for (int i = 0; i < COUNT; i++) send_text(sender, "x", connected == 1 ? nullptr : &at, &s);
+        run_for(loop, 10 * MIO_MILLISECOND);
+        ck_assert_int_lt(s.calls, COUNT);
+        ck_assert_uint_gt(mio_udp_queued_bytes(sender), 0);
+        assert_is(mio_udp_try_send(sender, "y", 1, connected == 1 ? nullptr : &at), MIO_EAGAIN);
+        told t = {};
+        t.stop_after = COUNT;
+        ck_assert_int_gt(mio_udp_recv_start(receiver, told_by, &t), 0);
+        run_to_stop(loop);
+        assert_is(t.bytes, COUNT);
+        for (int rounds = 0; rounds < 100 && s.calls < COUNT; rounds++) assert_ok(mio_loop_run_once(loop, MIO_MILLISECOND));
+        assert_is(s.calls, COUNT);
+        assert_is(s.failed, 0);
+        mio_handle_abandon(receiver);
+        mio_handle_abandon(sender);
+    }
+    unlink(path);
+}
+
+TEST(closing_while_a_receiver_is_full_brings_every_buffer_back) {
+    NEEDS_UNIX();
+    mio_loop_t *loop = loop_open();
+    mio_udp_t *a, *b;
+    assert_is(mio_unix_datagram_pair(loop, nullptr, &a, &b), 0);
+    sendings s = {};
+    constexpr int COUNT = 600;
+    for (int i = 0; i < COUNT; i++) send_text(a, "x", nullptr, &s);
+    run_for(loop, 10 * MIO_MILLISECOND);
+    const int sent = s.calls;
+    ck_assert_int_lt(sent, COUNT);
+    assert_is(s.failed, 0);
+    outcome closed = {};
+    assert_is(mio_handle_close(a, close_told, &closed), 0);
+    run_to_end(loop);
+    assert_is(s.calls, COUNT);
+    assert_is(s.failed, COUNT - sent);
+    assert_is(s.status, MIO_ECANCELED);
+    assert_is(closed.calls, 1);
+}
+
+TEST(a_receiver_that_is_gone_is_an_error_of_the_send) {
+    NEEDS_UNIX();
+    mio_loop_t *loop = loop_open();
+    const char *path = path_of("gone");
+    mio_addr_t at;
+    assert_is(mio_unix_datagram_addr(path, &at), 0);
+    mio_udp_t *receiver, *sender;
+    assert_is(mio_unix_datagram_open(loop, path, nullptr, &receiver), 0);
+    assert_is(mio_unix_datagram_open(loop, nullptr, nullptr, &sender), 0);
+    assert_is(mio_handle_close(receiver, nullptr, nullptr), 0);
+    run_to_end(loop);
+    sendings s = {};
+    s.stop_after = 1;
+    send_text(sender, "x", &at, &s);
+    run_to_stop(loop);
+    assert_is(s.status, MIO_ECONNREFUSED); // the file is there, nobody behind it
+    unlink(path);
+    s = {};
+    s.stop_after = 1;
+    send_text(sender, "x", &at, &s);
+    run_to_stop(loop);
+    assert_is(s.status, MIO_ENOENT);
+    mio_udp_t *a, *b;
+    assert_is(mio_unix_datagram_pair(loop, nullptr, &a, &b), 0);
+    mio_handle_abandon(b);
+    s = {};
+    s.stop_after = 1;
+    run_for(loop, MIO_MILLISECOND);
+    send_text(a, "x", nullptr, &s);
+    run_to_stop(loop);
+    ck_assert(s.status == MIO_ECONNREFUSED || s.status == MIO_ENOTCONN || s.status == MIO_EPIPE || s.status == MIO_ECONNRESET);
+}
