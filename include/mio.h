@@ -26,6 +26,7 @@
 #include <mio/tcp.h>
 #include <mio/timer.h>
 #include <mio/udp.h>
+#include <mio/unix.h>
 #include <mio/unix_datagram.h>
 #include <mio/wakeup.h>
 #include <mio/work.h>

@@ -55,10 +55,13 @@
     X(MIO_ENOTEMPTY, -ENOTEMPTY, "folder is not empty")                                   \
     X(MIO_ENOTSOCK, -ENOTSOCK, "not a socket")                                            \
     X(MIO_ENOTSUP, -ENOTSUP, "not supported here")                                        \
+    X(MIO_ENOTTY, -ENOTTY, "not a terminal")                                              \
+    X(MIO_ENXIO, -ENXIO, "no such device, or nobody reads from it")                       \
     X(MIO_EPERM, -EPERM, "not permitted, or the wrong thread or process")                 \
     X(MIO_EPIPE, -EPIPE, "the write side is closed or broken")                            \
     X(MIO_EPROTO, -EPROTO, "protocol error")                                              \
     X(MIO_EPROTONOSUPPORT, -EPROTONOSUPPORT, "protocol not supported")                    \
+    X(MIO_EPROTOTYPE, -EPROTOTYPE, "protocol of the wrong type for this socket")          \
     X(MIO_ERANGE, -ERANGE, "out of range")                                                \
     X(MIO_EROFS, -EROFS, "read-only file system")                                         \
     X(MIO_ESHUTDOWN, -ESHUTDOWN, "the loop is being destroyed, or is gone")               \
@@ -66,6 +69,7 @@
     X(MIO_ESRCH, -ESRCH, "no such process")                                               \
     X(MIO_ESTALE, -ESTALE, "stale file handle")                                           \
     X(MIO_ETIMEDOUT, -ETIMEDOUT, "timed out")                                             \
+    X(MIO_ETOOMANYREFS, -ETOOMANYREFS, "too many descriptors under way")                  \
     X(MIO_ETXTBSY, -ETXTBSY, "program is being run")                                      \
     X(MIO_EXDEV, -EXDEV, "crosses devices")                                               \
     X(MIO_EOF, -4097, "end of stream")

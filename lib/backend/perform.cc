@@ -141,6 +141,10 @@ bool perform(loop *l, request *carrier, bool doubtful, size_t *received) {
     case op_code::receive: return perform_receive(l, c, doubtful, received);
     case op_code::send:
     case op_code::send_zerocopy: return perform_send(l, c);
+    case op_code::receive_message: return perform_receive_message(l, c, doubtful, received);
+    case op_code::send_message: return perform_send_message(l, c);
+    case op_code::receive_file: return perform_receive_file(l, c, doubtful, received);
+    case op_code::send_file: return perform_send_file(l, c);
     case op_code::accept: return perform_accept(l, c);
     case op_code::connect: return perform_connected(l, c);
     case op_code::poll: // nothing to be tried: its backend looks (perform_poll)

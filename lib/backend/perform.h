@@ -45,6 +45,12 @@ inline bool channel_is_polled(const channel *c) { return c->in.op == op_code::po
 bool perform_receive_datagrams(loop *l, channel *c, bool doubtful, size_t *received);
 bool perform_send_datagrams(loop *l, channel *c);
 
+// Messages: perform_message.cc. Pipes, terminals and the like: perform_file.cc.
+bool perform_receive_message(loop *l, channel *c, bool doubtful, size_t *received);
+bool perform_send_message(loop *l, channel *c);
+bool perform_receive_file(loop *l, channel *c, bool doubtful, size_t *received);
+bool perform_send_file(loop *l, channel *c);
+
 // --- the two that are on every message's way, their usual halves inline ---------------------------------------------
 
 bool perform_receive_own(loop *l, channel *c, const struct iovec *own, bool doubtful);

@@ -71,7 +71,9 @@ int readiness_attach(loop *l, readiness *r, channel *owner, int fd, bool watch_o
     mio_assert((e->tag & ENTRY_REGISTERED) == 0);
     const uint32_t kept = e->tag & ~(ENTRY_GENERATION - 1 - ENTRY_LISTED);
     e->tag = kept | ENTRY_REGISTERED | READY_OUT | (watch_out ? 0 : ENTRY_OUT_MASKED);
-    const int error = r->with->add(l, fd, readiness_token(e, fd), entry_interest(r, e, owner));
+    const bool unwatched = owner != nullptr && (owner->flags & CHANNEL_READY) != 0; // there is nothing to be told of
+    if (unwatched) e->tag = kept | READY_IN | READY_OUT;
+    const int error = unwatched ? 0 : r->with->add(l, fd, readiness_token(e, fd), entry_interest(r, e, owner));
     if (error < 0) {
         e->tag = kept;
         return error;
@@ -316,7 +318,7 @@ void readiness_forget(loop *l, channel *c) {
     if (e == nullptr) return;
     // An error here (somebody closed the descriptor behind our back) changes nothing: what the kernel may still report
     // for this owner is dropped by its generation.
-    (void)r->with->remove(l, c->fd);
+    if ((c->flags & CHANNEL_READY) == 0) (void)r->with->remove(l, c->fd);
     e->owner = nullptr;
     e->tag = ((e->tag & ~(ENTRY_GENERATION - 1)) + ENTRY_GENERATION) | (e->tag & ENTRY_LISTED);
 }

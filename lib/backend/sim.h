@@ -6,6 +6,7 @@
 //   sim_net.cc      TCP in memory: lives of sockets, bytes, FIN, RST, who waits for what
 //   sim_datagram.cc UDP in memory: datagrams under way, lost, doubled, overtaken
 //   sim_pipe.cc     one direction of a connection: segments under way and their bytes
+//   sim_unix.cc     unix sockets, as TCP without a network: names, pairs, records, pipes
 //   sim_fault.cc    the schedule of faults, and what those that last do to the others (mio_sim_schedule)
 //   sim_draw.cc     faults drawn from a seed, told to people, left out one by one; knows no world
 //   sim_sys.cc      the table of system calls that loops of a world see
@@ -104,6 +105,20 @@ void sim_addr_write(int domain, const sim_addr *from, struct sockaddr *to, sockl
 bool sim_addr_is_any(const sim_addr *a);
 void sim_addr_any(sim_addr *a, int domain);
 
+// Names of unix sockets (sim_unix.cc) are addresses, too: each has one of its own, of a net that nobody else has.
+struct sim_name;
+bool sim_addr_is_unix(const sim_addr *a);
+void sim_name_none(sim_addr *a);                              // of a socket without a name
+int sim_name_find(sim_world *w, const struct sockaddr *from, socklen_t len, sim_addr *out); // -ENOENT, -ECONNREFUSED
+void sim_name_write(const sim_addr *from, struct sockaddr *to, socklen_t *len);
+int sim_name_bind(sim_socket *s, const struct sockaddr *from, socklen_t len); // -EADDRINUSE
+void sim_name_leave(sim_socket *s);                           // an abstract name ends with its socket
+int sim_name_unlink(const char *path);                        // -ENOENT
+bool sim_name_exists(const char *path);
+void sim_names_free(sim_world *w);
+// Two connected ones: a pair, or the reading and the writing end of a pipe.
+int sim_pair(sim_world *w, bool records, bool pipe, int fds[2]);
+
 int sim_bind(sim_socket *s, const sim_addr *addr);           // -EADDRINUSE
 int sim_bind_for_connect(sim_socket *s, const sim_addr *to); // -EADDRNOTAVAIL
 void sim_bind_accepted(sim_socket *s, const sim_addr *local); // shares its listener's port
@@ -195,7 +210,8 @@ struct sim_pipe {
 //     +----> connecting --> connected --> dead        RST in either direction; refused: back to fresh, with an error
 enum class sim_state : uint8_t { fresh, listening, connecting, connected, dead };
 
-constexpr unsigned SIM_OPTIONS = 38;
+constexpr unsigned SIM_OPTIONS = 39;
+constexpr unsigned SIM_PIECES = 64; // in one send, at most
 
 struct sim_fd;
 struct sim_datagram; // sim_datagram.cc
@@ -225,6 +241,8 @@ struct sim_socket {
     bool asking;          // connecting: the handshake's first step is to be taken again; dead: it was connecting
     bool swallowed;       // its connection met a black hole
     bool cancel_armed;    // a cancel event is in the queue
+    bool records;         // SOCK_SEQPACKET: each lies in the pipe behind its length
+    bool pipe;            // an end of a pipe
     int8_t node;          // of the loop that last asked for something here; SIM_NO_NODE
     uint8_t retries;      // of the handshake's first step, or of its last
     int domain;
@@ -235,6 +253,7 @@ struct sim_socket {
     sim_socket *peer;     // of a connection; nullptr: there was none, or it is freed
     sim_socket *listener; // queued: whose
     sim_fd *fds;
+    sim_name *name;       // that it bound; nullptr: none
     int32_t options[SIM_OPTIONS];
     int32_t linger[2];    // on, seconds
     sim_pipe in;
@@ -281,6 +300,10 @@ int sim_socket_accept(sim_socket *s);
 // Bytes moved (0: end of stream), -EAGAIN, or an error.
 int64_t sim_socket_receive(sim_socket *s, const struct iovec *iov, unsigned n, bool peek);
 int64_t sim_socket_send(sim_socket *s, const struct iovec *iov, unsigned n);
+// A record: 1: there is a whole one, of *length bytes; 0: the end; or -EAGAIN, an error. Its bytes go to `to`, as far as
+// there is room; the rest is lost.
+int sim_record_readable(sim_socket *s, uint32_t *length);
+int64_t sim_record_receive(sim_socket *s, char *to, size_t room);
 // What a receive would say without memory to receive into: bytes that may be read, or its result.
 int64_t sim_socket_readable(sim_socket *s);
 
@@ -288,6 +311,8 @@ int64_t sim_socket_readable(sim_socket *s);
 uint32_t sim_socket_poll(const sim_socket *s);
 
 void sim_socket_event(sim_socket *s, sim_event_kind kind);
+int sim_receive_fails(sim_socket *s, bool peek);   // 0, or its error, by chance or not
+void sim_received(sim_socket *s, uint32_t bytes);  // they were read from the ring: the sender learns of it
 
 inline void sim_socket_place(const sim_socket *s, sim_place *out) { *out = sim_place{s->node, s->local}; }
 void sim_far_place(const sim_socket *s, sim_place *out); // of its peer, or of whom it is to be connected to
@@ -387,6 +412,8 @@ struct sim_world {
     int64_t memory_live;       // bytes that loops have allocated
     sim_faults faults;
     struct sim_files *files;   // backend/sim_files.h; nullptr: none was asked for yet
+    sim_name *names;
+    uint32_t name_sequence;
     uint16_t next_port;
     bool running;
     uint32_t ports[65536];     // sockets per local port

@@ -30,6 +30,7 @@ static void map_ip4(sim_addr *a, struct in_addr ip4) {
 }
 
 int sim_addr_read(int domain, const struct sockaddr *from, socklen_t len, sim_addr *out) {
+    if (domain == AF_UNIX) return sim_name_find(sim_world_here(), from, len, out);
     memset(out, 0, sizeof *out);
     if (from == nullptr || len < sizeof(sa_family_t)) return -EINVAL;
     if (domain == AF_INET) {
@@ -54,6 +55,10 @@ int sim_addr_read(int domain, const struct sockaddr *from, socklen_t len, sim_ad
 }
 
 void sim_addr_write(int domain, const sim_addr *from, struct sockaddr *to, socklen_t *len) {
+    if (domain == AF_UNIX) {
+        sim_name_write(from, to, len);
+        return;
+    }
     struct sockaddr_in in;
     struct sockaddr_in6 in6;
     memset(&in, 0, sizeof in);
@@ -81,6 +86,7 @@ void sim_addr_any(sim_addr *a, int domain) {
     struct in_addr any4;
     any4.s_addr = htonl(INADDR_ANY);
     if (domain == AF_INET) map_ip4(a, any4);
+    if (domain == AF_UNIX) sim_name_none(a);
 }
 
 static bool is_any4(const sim_addr *a) {
@@ -93,6 +99,7 @@ bool sim_addr_is_any(const sim_addr *a) { return is_any4(a) || is_any6(a); }
 
 // How well the socket's address answers to a: 0 not at all, 3 exactly.
 static int coverage(const sim_socket *s, const sim_addr *a) {
+    if ((s->domain == AF_UNIX) != sim_addr_is_unix(a)) return 0;
     if (same_ip(&s->local, a)) return 3;
     if (is_any4(&s->local)) return is_mapped(a) ? 2 : 0;
     if (!is_any6(&s->local)) return 0;
@@ -130,6 +137,7 @@ static void take_port(sim_socket *s) {
 void sim_unbind(sim_socket *s) {
     if (!s->bound) return;
     mio_assert(s->world->ports[s->local.port] != 0);
+    if (s->name != nullptr) sim_name_leave(s);
     s->bound = false;
     s->world->ports[s->local.port]--;
 }
@@ -169,6 +177,7 @@ bool sim_may_listen(const sim_socket *s) {
 int sim_bind_for_connect(sim_socket *s, const sim_addr *to) {
     sim_world *w = s->world;
     mio_assert(!sim_addr_is_any(to));
+    if (s->domain == AF_UNIX) return 0; // it stays without a name
     if (!s->bound) {
         s->local = *to;
         s->local.port = free_port(w);

@@ -24,7 +24,7 @@
 
 namespace mio {
 
-static constexpr unsigned GATHER_MAX = 64;
+static constexpr unsigned GATHER_MAX = SIM_PIECES;
 static constexpr uint8_t CANCEL_PATIENCE = 3;
 static constexpr uint32_t CANCEL_LATEST_NS = 10000000;
 
@@ -240,9 +240,43 @@ static look report(sim_carrier *c, const sim_fd *f, int64_t result, uint32_t fla
     return (flags & FINISH_MORE) != 0 ? look::reported : look::finished;
 }
 
+static look look_record(sim_carrier *c, sim_fd *f) {
+    loop *l = c->on->on;
+    sim_socket *s = f->socket;
+    uint32_t length;
+    const int there = sim_record_readable(s, &length);
+    if (there == -EAGAIN) return look::waits;
+    if (there <= 0) return report(c, f, there, 0, nullptr, 0);
+    const bool all_seen = static_cast<int32_t>(l->done_head - c->last) >= 0;
+    struct iovec room;
+    const lane *reads = &channel_of(c->req)->reads;
+    if (all_seen && lane_room(reads, &room)) {
+        lane_show(reads);
+        const int64_t n = sim_record_receive(s, static_cast<char *>(room.iov_base), room.iov_len);
+        lane_hide(reads);
+        if (n < 0) return report(c, f, n, 0, nullptr, 0);
+        return report(c, f, n, FINISH_RECORD | (length > room.iov_len ? FINISH_CUT : 0), nullptr, 0);
+    }
+    char *at;
+    if (!pool_reserve(l, &at, &room.iov_len)) return report(c, f, -ENOBUFS, 0, nullptr, 0);
+    block *from = nullptr;
+    uint32_t offset = 0;
+    const bool apart = length > room.iov_len;
+    if (apart) from = pool_take_apart(l, length);
+    if (apart && from == nullptr) return report(c, f, -ENOMEM, 0, nullptr, 0);
+    const int64_t n = sim_record_receive(s, apart ? from->owner.base : at, length);
+    if (n < 0) {
+        if (apart) block_release(from);
+        return report(c, f, n, 0, nullptr, 0);
+    }
+    if (!apart && n != 0) pool_commit(l, static_cast<size_t>(n), &from, &offset);
+    return report(c, f, n, FINISH_RECORD | FINISH_MORE, from, offset);
+}
+
 static look look_receive(sim_carrier *c, sim_fd *f) {
     loop *l = c->on->on;
     sim_socket *s = f->socket;
+    if (s->records) return look_record(c, f);
     const int64_t there = sim_socket_readable(s);
     if (there == -EAGAIN) return look::waits;
     if (there <= 0) return report(c, f, there, 0, nullptr, 0);
@@ -273,14 +307,17 @@ static look look_receive(sim_carrier *c, sim_fd *f) {
 static look look_send(sim_carrier *c, sim_fd *f) {
     struct iovec iov[GATHER_MAX];
     const lane *writes = &channel_of(c->req)->writes;
-    const unsigned n = lane_gather(writes, iov, GATHER_MAX);
-    if (n == 0) return report(c, f, -ECANCELED, 0, nullptr, 0); // what it was for was taken back
+    const bool records = f->socket->records;
+    const lane_request *record = records ? lane_message(writes) : nullptr;
+    const unsigned n = records ? record != nullptr ? write_gather(record, iov, GATHER_MAX) : 0
+                               : lane_gather(writes, iov, GATHER_MAX);
+    if (records ? record == nullptr : n == 0) return report(c, f, -ECANCELED, 0, nullptr, 0); // what it was for was taken back
     lane_show(writes);
     const int64_t result = sim_socket_send(f->socket, iov, n);
     lane_hide(writes);
     if (result == -EAGAIN) return look::waits;
-    mio_assert(result != 0);
-    return report(c, f, result, 0, nullptr, 0);
+    mio_assert(result != 0 || records);
+    return report(c, f, result, records ? FINISH_RECORD : 0, nullptr, 0);
 }
 
 static look look_accept(sim_carrier *c, sim_fd *f) {
@@ -334,8 +371,12 @@ static look look_datagrams(sim_carrier *c, sim_fd *f) {
 
 static look look_at(sim_carrier *c, sim_fd *f) {
     switch (c->req->op) {
-    case op_code::receive: return look_receive(c, f);
+    case op_code::receive:
+    case op_code::receive_message:
+    case op_code::receive_file: return look_receive(c, f);
     case op_code::send:
+    case op_code::send_message:
+    case op_code::send_file:
     case op_code::send_zerocopy: return look_send(c, f);
     case op_code::accept: return look_accept(c, f);
     case op_code::connect: return look_connect(c, f);

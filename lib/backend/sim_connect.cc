@@ -55,6 +55,7 @@ void sim_listener_stop(sim_socket *s) {
 
 int sim_socket_listen(sim_socket *s, int backlog) {
     if (s->state != sim_state::fresh && s->state != sim_state::listening) return -EINVAL;
+    if (!s->bound && s->domain == AF_UNIX) return -EINVAL;
     if (!s->bound) {
         sim_addr any;
         sim_addr_any(&any, s->domain);
@@ -78,6 +79,16 @@ static void to_this_host(sim_addr *a) {
     a->ip.s6_addr[15] = 1;
 }
 
+static bool backlog_full(const sim_socket *l) { return l->waiting_count > l->backlog; }
+
+// Of what is on the same machine the answer is known at once. 0: it takes its way.
+static int connect_unix(sim_world *w, const sim_socket *s, const sim_addr *to) {
+    const sim_socket *l = sim_find_listener(w, to);
+    if (l == nullptr) return -ECONNREFUSED;
+    if (l->records != s->records) return -EPROTOTYPE;
+    return backlog_full(l) ? -EAGAIN : 0;
+}
+
 int sim_socket_connect(sim_socket *s, const sim_addr *to) {
     sim_world *w = s->world;
     if (s->error != 0) {
@@ -87,6 +98,10 @@ int sim_socket_connect(sim_socket *s, const sim_addr *to) {
     }
     if (s->state == sim_state::connecting) return -EALREADY;
     if (s->state != sim_state::fresh) return -EISCONN;
+    if (s->domain == AF_UNIX) {
+        const int answer = connect_unix(w, s, to);
+        if (answer < 0) return answer;
+    }
     if (s->domain == AF_INET6 && s->options[SIM_V6ONLY] != 0 && IN6_IS_ADDR_V4MAPPED(&to->ip)) return -ENETUNREACH;
     sim_addr target = *to;
     to_this_host(&target);
@@ -124,8 +139,6 @@ static void syn_again(sim_socket *s) {
     }
 }
 
-static bool backlog_full(const sim_socket *l) { return l->waiting_count > l->backlog; }
-
 static void answer_sets_out(sim_socket *s, int answer, const sim_place *here, const sim_place *far) {
     const int64_t at_ns = sim_add_ns(s->world->now_ns, sim_latency(s->world, far, here));
     s->answer = answer;
@@ -143,6 +156,7 @@ static sim_socket *end_create(sim_socket *s, sim_socket *l) {
     end->remote = s->local;
     end->state = sim_state::connected;
     end->node = l->node;
+    end->records = l->records;
     end->peer = s;
     s->peer = end;
     end->queued = true;

@@ -180,6 +180,32 @@ uint32_t sim_socket_poll(const sim_socket *s) {
     return seen;
 }
 
+int sim_receive_fails(sim_socket *s, bool peek) {
+    sim_world *w = s->world;
+    if (!peek && sim_chance(w, SIM_FOR_NETWORK, w->options.reset_ppm)) return fail_by_chance(s);
+    sim_place here, far;
+    sim_socket_place(s, &here);
+    sim_far_place(s, &far);
+    return sim_call_fails(w, MIO_SIM_CALL_RECEIVE, &here, &far);
+}
+
+void sim_received(sim_socket *s, uint32_t bytes) {
+    sim_world *w = s->world;
+    s->in.head = (s->in.head + bytes) % s->in.size;
+    s->in.filled -= bytes;
+    s->in.arrived -= bytes;
+    sim_trace(w, SIM_DID_RECEIVE, s->number, bytes);
+    sim_place here, far;
+    sim_socket_place(s, &here);
+    sim_far_place(s, &far);
+    if (s->swallowed || sim_cut(w, &here, &far)) {
+        s->in.untold += bytes;
+        return;
+    }
+    s->in.untold = 0; // one word tells of all that was read
+    if (s->peer != nullptr) sim_wake_out(s->peer);
+}
+
 int64_t sim_socket_receive(sim_socket *s, const struct iovec *iov, unsigned n, bool peek) {
     sim_world *w = s->world;
     size_t room = 0;
@@ -187,11 +213,7 @@ int64_t sim_socket_receive(sim_socket *s, const struct iovec *iov, unsigned n, b
     if (room == 0) return 0;
     const int64_t there = sim_socket_readable(s);
     if (there <= 0) return there;
-    if (!peek && sim_chance(w, SIM_FOR_NETWORK, w->options.reset_ppm)) return fail_by_chance(s);
-    sim_place here, far;
-    sim_socket_place(s, &here);
-    sim_far_place(s, &far);
-    const int failed = sim_call_fails(w, MIO_SIM_CALL_RECEIVE, &here, &far);
+    const int failed = sim_receive_fails(s, peek);
     if (failed < 0) return failed;
     uint32_t bytes = room < static_cast<size_t>(there) ? static_cast<uint32_t>(room) : static_cast<uint32_t>(there);
     if (sim_chance(w, SIM_FOR_NETWORK, w->options.short_read_ppm)) bytes = 1 + sim_below(w, SIM_FOR_NETWORK, bytes);
@@ -203,17 +225,7 @@ int64_t sim_socket_receive(sim_socket *s, const struct iovec *iov, unsigned n, b
         done += part;
     }
     mio_assert(done == bytes);
-    if (peek) return bytes;
-    s->in.head = (s->in.head + bytes) % s->in.size;
-    s->in.filled -= bytes;
-    s->in.arrived -= bytes;
-    sim_trace(w, SIM_DID_RECEIVE, s->number, bytes);
-    if (s->swallowed || sim_cut(w, &here, &far)) {
-        s->in.untold += bytes;
-        return bytes;
-    }
-    s->in.untold = 0; // one word tells of all that was read
-    if (s->peer != nullptr) sim_wake_out(s->peer);
+    if (!peek) sim_received(s, bytes);
     return bytes;
 }
 
@@ -229,7 +241,8 @@ static int64_t send_state(sim_socket *s) {
     return -EPIPE;
 }
 
-int64_t sim_socket_send(sim_socket *s, const struct iovec *iov, unsigned n) {
+// whole: all of it, or none.
+static int64_t send_bytes(sim_socket *s, const struct iovec *iov, unsigned n, bool whole) {
     sim_world *w = s->world;
     size_t total = 0;
     for (unsigned i = 0; i < n; i++) total += iov[i].iov_len;
@@ -242,6 +255,8 @@ int64_t sim_socket_send(sim_socket *s, const struct iovec *iov, unsigned n) {
     const uint32_t taken = lost ? sim_pipe_under_way(&peer->in) : peer->in.filled + peer->in.untold;
     const uint32_t room = taken < w->options.socket_buffer ? w->options.socket_buffer - taken : 0;
     if (room == 0) return -EAGAIN;
+    if (whole && total > w->options.socket_buffer) return -EMSGSIZE;
+    if (whole && total > room) return -EAGAIN;
     if (sim_chance(w, SIM_FOR_NETWORK, w->options.reset_ppm)) return fail_by_chance(s);
     sim_place here, far;
     sim_socket_place(s, &here);
@@ -249,9 +264,9 @@ int64_t sim_socket_send(sim_socket *s, const struct iovec *iov, unsigned n) {
     const int failed = sim_call_fails(w, MIO_SIM_CALL_SEND, &here, &far);
     if (failed < 0) return failed;
     uint32_t bytes = total < room ? static_cast<uint32_t>(total) : room;
-    if (sim_chance(w, SIM_FOR_NETWORK, w->options.short_write_ppm)) bytes = 1 + sim_below(w, SIM_FOR_NETWORK, bytes);
+    if (!whole && sim_chance(w, SIM_FOR_NETWORK, w->options.short_write_ppm)) bytes = 1 + sim_below(w, SIM_FOR_NETWORK, bytes);
     if (!lost && !sim_pipe_grow(w, &peer->in, peer->in.filled + bytes)) {
-        bytes = peer->in.size - peer->in.filled;
+        bytes = whole ? 0 : peer->in.size - peer->in.filled;
         if (bytes == 0) return -ENOBUFS;
     }
     uint32_t done = 0;
@@ -271,6 +286,21 @@ int64_t sim_socket_send(sim_socket *s, const struct iovec *iov, unsigned n) {
     }
     sim_trace(w, SIM_DID_SEND, s->number, bytes);
     return bytes;
+}
+
+int64_t sim_socket_send(sim_socket *s, const struct iovec *iov, unsigned n) {
+    if (!s->records) return send_bytes(s, iov, n, false);
+    struct iovec framed[SIM_PIECES + 1];
+    mio_assert(n <= SIM_PIECES);
+    size_t total = 0;
+    for (unsigned i = 0; i < n; i++) {
+        framed[i + 1] = iov[i];
+        total += iov[i].iov_len;
+    }
+    uint32_t length = total < UINT32_MAX ? static_cast<uint32_t>(total) : UINT32_MAX;
+    framed[0] = {&length, sizeof length};
+    const int64_t sent = send_bytes(s, framed, n + 1, true);
+    return sent < 0 ? sent : sent - static_cast<int64_t>(sizeof length);
 }
 
 int sim_socket_shutdown(sim_socket *s, bool read, bool write) {

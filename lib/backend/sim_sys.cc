@@ -13,7 +13,9 @@
 
 #include <mio/error.h>
 
+#include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 
 namespace mio {
 
@@ -73,15 +75,18 @@ static sim_socket *socket_of(int fd) {
 static int sim_sys_socket(int domain, int type, int protocol) {
     sim_world *w = sim_world_here();
     if (w == nullptr) return -EPERM;
-    if (domain != AF_INET && domain != AF_INET6) return -EAFNOSUPPORT;
+    if (domain != AF_INET && domain != AF_INET6 && domain != AF_UNIX) return -EAFNOSUPPORT;
     const int kind = type & ~(SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (kind != SOCK_STREAM && kind != SOCK_DGRAM) return -EPROTONOSUPPORT;
-    if (protocol != 0 && protocol != (kind == SOCK_STREAM ? IPPROTO_TCP : IPPROTO_UDP)) return -EPROTONOSUPPORT;
+    const bool known = kind == SOCK_STREAM || (domain == AF_UNIX ? kind == SOCK_SEQPACKET : kind == SOCK_DGRAM);
+    if (!known) return -EPROTONOSUPPORT;
+    const int usual = domain == AF_UNIX ? 0 : kind == SOCK_STREAM ? IPPROTO_TCP : IPPROTO_UDP;
+    if (protocol != 0 && protocol != usual) return -EPROTONOSUPPORT;
     const int failed = sim_call_fails(w, MIO_SIM_CALL_SOCKET, nullptr, nullptr);
     if (failed < 0) return failed;
     sim_socket *s = sim_socket_create(w, domain);
     if (s == nullptr) return -ENOMEM;
     s->datagram = kind == SOCK_DGRAM;
+    s->records = kind == SOCK_SEQPACKET;
     const int fd = sim_fd_create(w, s);
     if (fd < 0) {
         sim_socket_free(s);
@@ -95,8 +100,13 @@ static int sim_sys_bind(int fd, const struct sockaddr *addr, socklen_t len) {
     sim_socket *s = socket_of(fd);
     if (s == nullptr) return -EBADF;
     sim_addr local;
-    int result = sim_addr_read(s->domain, addr, len, &local);
-    if (result == 0) result = s->state == sim_state::fresh ? sim_bind(s, &local) : -EINVAL;
+    int result;
+    if (s->domain == AF_UNIX) {
+        result = sim_name_bind(s, addr, len);
+    } else {
+        result = sim_addr_read(s->domain, addr, len, &local);
+        if (result == 0) result = s->state == sim_state::fresh ? sim_bind(s, &local) : -EINVAL;
+    }
     sim_trace(s->world, SIM_DID_BIND, s->number, result < 0 ? result : s->local.port);
     return result;
 }
@@ -221,11 +231,13 @@ static constexpr known_option known_options[] = {
     {IPPROTO_TCP, TCP_DEFER_ACCEPT},
     {IPPROTO_TCP, TCP_FASTOPEN},
     {IPPROTO_TCP, TCP_FASTOPEN_CONNECT},
+    {SOL_SOCKET, SO_TIMESTAMP},
 };
 static_assert(sizeof known_options / sizeof known_options[0] == SIM_OPTIONS, "a place for each option");
 
 static int option_find(const sim_socket *s, int level, int name) {
     if (level == IPPROTO_IPV6 && s->domain != AF_INET6) return -ENOPROTOOPT;
+    if (level != SOL_SOCKET && s->domain == AF_UNIX) return -EOPNOTSUPP;
     for (unsigned i = 0; i < SIM_OPTIONS; i++)
         if (known_options[i].level == level && known_options[i].name == name) return static_cast<int>(i);
     return -ENOPROTOOPT;
@@ -245,18 +257,34 @@ static int option_of_socket(sim_socket *s, int name) {
         s->error = 0;
         return error;
     }
-    case SO_TYPE: return s->datagram ? SOCK_DGRAM : SOCK_STREAM;
+    case SO_TYPE: return s->datagram ? SOCK_DGRAM : s->records ? SOCK_SEQPACKET : SOCK_STREAM;
     case SO_ACCEPTCONN: return s->state == sim_state::listening;
     case SO_DOMAIN: return s->domain;
-    case SO_PROTOCOL: return s->datagram ? IPPROTO_UDP : IPPROTO_TCP;
+    case SO_PROTOCOL: return s->domain == AF_UNIX ? 0 : s->datagram ? IPPROTO_UDP : IPPROTO_TCP;
     default: return -1;
     }
+}
+
+// Who is at the other end: a node, as a process and a user of its own.
+constexpr int NODE_USERS = 1000;
+
+static int peer_out(const sim_socket *s, void *value, socklen_t *len) {
+    if (s->domain != AF_UNIX) return -ENOPROTOOPT;
+    if (s->peer == nullptr) return -ENOTCONN;
+    const int node = s->peer->node < 0 ? 0 : s->peer->node;
+    const int32_t peer[3] = {node + 1, NODE_USERS + node, NODE_USERS + node}; // pid, uid, gid: struct ucred
+    return option_out(peer, sizeof peer, value, len);
 }
 
 static int sim_sys_getsockopt(int fd, int level, int name, void *value, socklen_t *len) {
     sim_socket *s = socket_of(fd);
     if (s == nullptr) return -EBADF;
     if (level == SOL_SOCKET && name == SO_LINGER) return option_out(s->linger, sizeof s->linger, value, len);
+#ifdef SO_PEERCRED
+    if (level == SOL_SOCKET && name == SO_PEERCRED) return peer_out(s, value, len);
+#else
+    (void)peer_out;
+#endif
     const int answer = level == SOL_SOCKET ? option_of_socket(s, name) : -1;
     if (answer >= 0) return option_out(&answer, sizeof answer, value, len);
     const int i = option_find(s, level, name);
@@ -338,11 +366,51 @@ static int sim_sys_sendmmsg(int fd, struct sys_message *messages, unsigned n, in
 static ssize_t sim_sys_read(int fd, void *to, size_t n) { return sim_sys_recv(fd, to, n, 0); }
 static ssize_t sim_sys_write(int fd, const void *from, size_t n) { return sim_sys_send(fd, from, n, 0); }
 
+// --- names, and files that there are none of ------------------------------------------------------------------------
+
+static int sim_sys_open(const char *, int, unsigned) { return -ENOTSUP; }
+static int sim_sys_unlink(const char *path) { return sim_name_unlink(path); }
+static int sim_sys_chmod(const char *path, unsigned) { return sim_name_exists(path) ? 0 : -ENOENT; }
+static int sim_sys_lstat_mode(const char *path) { return sim_name_exists(path) ? static_cast<int>(S_IFSOCK | 0777u) : -ENOENT; }
+
+static int sim_sys_facts(int fd, struct fd_facts *out) {
+    const sim_socket *s = socket_of(fd);
+    if (s == nullptr) return -EBADF;
+    const int access = !s->pipe ? O_RDWR : s->shut_read ? O_WRONLY : O_RDONLY;
+    *out = fd_facts{s->pipe ? S_IFIFO | 0600u : S_IFSOCK | 0777u, access | O_NONBLOCK, false};
+    return 0;
+}
+
+static int sim_sys_reopen(int) { return -ENOTSUP; }
+static int sim_sys_set_status(int fd, int) { return socket_of(fd) == nullptr ? -EBADF : 0; }
+static ssize_t sim_sys_read_nowait(int fd, void *to, size_t n) { return sim_sys_recv(fd, to, n, 0); }
+static ssize_t sim_sys_write_quiet(int fd, const struct iovec *pieces, unsigned n, bool) {
+    sim_socket *s = socket_of(fd);
+    return s == nullptr ? -EBADF : static_cast<ssize_t>(sim_socket_send(s, pieces, n));
+}
+static int sim_sys_tty_get(int, struct termios *) { return -ENOTTY; }
+static int sim_sys_tty_set(int, const struct termios *) { return -ENOTTY; }
+static int sim_sys_tty_size(int, struct winsize *) { return -ENOTTY; }
+
+static int sim_sys_socketpair(int domain, int type, int protocol, int fds[2]) {
+    sim_world *w = sim_world_here();
+    if (w == nullptr) return -EPERM;
+    const int kind = type & ~(SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (domain != AF_UNIX) return -EOPNOTSUPP;
+    if ((kind != SOCK_STREAM && kind != SOCK_SEQPACKET) || protocol != 0) return -EPROTONOSUPPORT;
+    const int failed = sim_call_fails(w, MIO_SIM_CALL_SOCKET, nullptr, nullptr);
+    return failed < 0 ? failed : sim_pair(w, kind == SOCK_SEQPACKET, false, fds);
+}
+
+static int sim_sys_pipe_cloexec(int fds[2]) {
+    sim_world *w = sim_world_here();
+    return w == nullptr ? -EPERM : sim_pair(w, false, true, fds);
+}
+
 // --- what a world does not have -------------------------------------------------------------------------------------
 
 static const char *sim_sys_environment(const char *) { return nullptr; }
 static int sim_sys_eventfd(unsigned, int) { return -ENOSYS; }
-static int sim_sys_pipe_cloexec(int *) { return -ENOSYS; }
 // Nothing waits here, whatever the time-out: what is so now.
 static int sim_sys_poll_one(int fd, short events, int) {
     const sim_socket *s = socket_of(fd);
@@ -367,7 +435,6 @@ static ssize_t sim_sys_notify_read(int, void *, size_t) { return -ENOSYS; }
 static int sim_sys_kqueue() { return -ENOSYS; }
 static int sim_sys_kevent(int, const struct kevent *, int, struct kevent *, int, int64_t) { return -ENOSYS; }
 
-static int sim_sys_socketpair(int, int, int, int *) { return -ENOSYS; }
 static int sim_sys_thread_start(pthread_t *, void *(*)(void *), void *) { return -ENOSYS; }
 static int sim_sys_spawn(const struct spawn_plan *) { return -ENOSYS; }
 static int sim_sys_pidfd_open(int) { return -ENOSYS; }
@@ -410,6 +477,18 @@ const sys sys_sim = {
     sim_sys_sendmmsg,
     sim_sys_read,
     sim_sys_write,
+    sim_sys_open,
+    sim_sys_unlink,
+    sim_sys_chmod,
+    sim_sys_lstat_mode,
+    sim_sys_facts,
+    sim_sys_reopen,
+    sim_sys_set_status,
+    sim_sys_read_nowait,
+    sim_sys_write_quiet,
+    sim_sys_tty_get,
+    sim_sys_tty_set,
+    sim_sys_tty_size,
     sim_sys_eventfd,
     sim_sys_pipe_cloexec,
     sim_sys_poll_one,

@@ -7,7 +7,9 @@
 //             poll, then recv(2)
 //   accept    multishot; else, and where others accept on the same socket, poll, then accept4(2)
 //   send      silent about its success, everything the lane has; when the socket is full: poll first; else send(2)
-//   connect   as it is; else connect(2), then poll
+//   connect   as it is; else, and of unix sockets, connect(2), then poll
+//   messages, pipes, terminals
+//             poll, then a call of our own; a send is tried first
 //   datagrams poll, then recvmmsg(2); sendmmsg(2), when the socket is full after a poll
 //
 // Messages and vectors live until the next enter has returned: the kernel copies them when it takes the entry.
@@ -99,6 +101,7 @@ static bool in_by_ring(const uring_state *u, const uring_entry *e) {
     // An accept in the ring is the first to be woken, also while its loop is busy and others are idle.
     if (c->in.op == op_code::receive_datagrams) return false; // many by one call cost less than one completion each
     if (c->in.op == op_code::accept) return (u->features & MIO_URING_ACCEPT) != 0 && (c->flags & CHANNEL_SHARED) == 0;
+    if (c->in.op != op_code::receive) return false; // messages and files: calls of our own
     struct iovec own;
     // What is hot by the word of a poll the ring's receive finds as well; else the ring was just out of buffers.
     const uint16_t hot = e->in == uring_op::poll_in ? static_cast<uint16_t>(0) : ENTRY_IN_HOT;
@@ -213,6 +216,14 @@ static inline void out_send_one(uring_state *u, uring_entry *e, int fd, const ch
     out_send_entered(u, e, fd, sqe, n);
 }
 
+// The same of what the ring is not asked for.
+static void out_perform_now(loop *l, uring_state *u, uring_entry *e, int fd) {
+    size_t none = 0;
+    if (perform(l, &e->owner->out, false, &none)) return;
+    e->bits |= ENTRY_OUT_FULL | ENTRY_OUT_WANTED;
+    out_poll(u, e, fd);
+}
+
 // As many of n pieces as are `most` bytes; *bytes: how many those are.
 static unsigned pieces_limit(struct iovec *pieces, unsigned n, size_t most, size_t *bytes) {
     size_t total = 0;
@@ -314,7 +325,8 @@ static void out_send_zerocopy(loop *l, uring_state *u, uring_entry *e, int fd) {
 
 static void out_connect(loop *l, uring_state *u, uring_entry *e, int fd) {
     channel *c = e->owner;
-    if ((u->features & MIO_URING_CONNECT) == 0) {
+    // A unix socket's never goes on by itself: where a call says EAGAIN the ring's would wait for room in the backlog.
+    if ((u->features & MIO_URING_CONNECT) == 0 || (c->flags & CHANNEL_UNIX) != 0) {
         if (perform_connect(l, c)) return;
         e->bits |= ENTRY_OUT_FULL | ENTRY_OUT_WANTED;
         out_poll(u, e, fd);
@@ -335,6 +347,7 @@ static void build_out(loop *l, uring_state *u, uring_entry *e, int fd) {
     } else {
         e->bits &= static_cast<uint16_t>(~ENTRY_OUT_WANTED);
         if (e->owner->out.op == op_code::connect) out_connect(l, u, e, fd);
+        else if (!op_is_send(e->owner->out.op)) out_perform_now(l, u, e, fd);
         else if (e->owner->out.op == op_code::send_zerocopy) out_send_zerocopy(l, u, e, fd);
         else if (e->owner->out.op == op_code::send_datagrams) out_datagrams(l, u, e, fd);
         else out_send_any(l, u, e, fd);

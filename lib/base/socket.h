@@ -7,6 +7,11 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sys/un.h>
+#if __has_include(<sys/ucred.h>)
+#include <sys/param.h>
+#include <sys/ucred.h>
+#endif
 
 #ifndef SOCK_CLOEXEC
 #define SOCK_CLOEXEC 0x10000000
@@ -24,6 +29,9 @@
 #endif
 #ifndef MSG_CMSG_CLOEXEC
 #define MSG_CMSG_CLOEXEC 0
+#endif
+#ifndef MSG_EOR
+#define MSG_EOR 0
 #endif
 
 #ifndef SO_DOMAIN
@@ -120,6 +128,49 @@ inline int socket_never_signals([[maybe_unused]] const sys *calls, [[maybe_unuse
     return calls->setsockopt(fd, SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof on);
 #else
     return 0;
+#endif
+}
+
+// An empty record is told from the end of the stream by the time that comes with it (Linux), or by MSG_EOR.
+inline int socket_tells_records(const sys *calls, int fd) {
+    const int on = 1;
+    return calls->setsockopt(fd, SOL_SOCKET, SO_TIMESTAMP, &on, sizeof on);
+}
+
+// Who made the other end of a unix socket, as the system knew then; pid 0: it does not tell.
+inline int socket_peer(const sys *calls, int fd, int64_t *pid, uint32_t *uid, uint32_t *gid) {
+#ifdef SO_PEERCRED
+#ifdef __OpenBSD__
+    struct sockpeercred peer;
+#else
+    struct ucred peer;
+#endif
+    socklen_t len = sizeof peer;
+    const int error = calls->getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len);
+    if (error < 0) return error;
+    *pid = peer.pid;
+    *uid = static_cast<uint32_t>(peer.uid);
+    *gid = static_cast<uint32_t>(peer.gid);
+    return 0;
+#elif defined(LOCAL_PEERCRED) && defined(XUCRED_VERSION)
+    struct xucred peer;
+    socklen_t len = sizeof peer;
+    const int error = calls->getsockopt(fd, 0, LOCAL_PEERCRED, &peer, &len); // level SOL_LOCAL
+    if (error < 0) return error;
+    *uid = static_cast<uint32_t>(peer.cr_uid);
+    *gid = peer.cr_ngroups > 0 ? static_cast<uint32_t>(peer.cr_groups[0]) : UINT32_MAX;
+    *pid = 0;
+#ifdef LOCAL_PEERPID
+    pid_t number = 0;
+    len = sizeof number;
+    if (calls->getsockopt(fd, 0, LOCAL_PEERPID, &number, &len) == 0) *pid = number;
+#elif defined(__FreeBSD__)
+    *pid = peer.cr_pid;
+#endif
+    return 0;
+#else
+    (void)calls, (void)fd, (void)pid, (void)uid, (void)gid;
+    return -EOPNOTSUPP;
 #endif
 }
 

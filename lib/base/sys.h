@@ -17,6 +17,8 @@ struct epoll_event;
 struct io_uring_params;
 struct kevent;
 struct sigaction;
+struct termios;
+struct winsize;
 
 namespace mio {
 
@@ -28,6 +30,12 @@ struct sys_files;
 struct sys_message {
     struct msghdr head;
     unsigned len; // bytes received or sent
+};
+
+struct fd_facts {
+    unsigned mode; // st_mode of fstat(2)
+    int status;    // F_GETFL of fcntl(2)
+    bool tty;      // isatty(3)
 };
 
 struct sys {
@@ -76,6 +84,21 @@ struct sys {
     int (*sendmmsg)(int fd, struct sys_message *messages, unsigned n, int flags);
     ssize_t (*read)(int fd, void *to, size_t n);
     ssize_t (*write)(int fd, const void *from, size_t n);
+
+    int (*open)(const char *path, int flags, unsigned mode);
+    int (*unlink)(const char *path);
+    int (*chmod)(const char *path, unsigned mode);
+    int (*lstat_mode)(const char *path); // lstat(2): its st_mode
+    int (*facts)(int fd, struct fd_facts *out);
+    int (*reopen)(int fd); // an open file of its own for the same terminal, nonblocking; -ENOTSUP: there is none to be had
+    int (*set_status)(int fd, int flags); // fcntl F_SETFL
+    // preadv2 with RWF_NOWAIT: -EAGAIN instead of waiting, whatever O_NONBLOCK says. -EOPNOTSUPP: not with this file.
+    ssize_t (*read_nowait)(int fd, void *to, size_t n);
+    // writev; nowait: pwritev2 with RWF_NOWAIT, as above. SIGPIPE is not delivered for it.
+    ssize_t (*write_quiet)(int fd, const struct iovec *pieces, unsigned n, bool nowait);
+    int (*tty_get)(int fd, struct termios *out); // tcgetattr(3)
+    int (*tty_set)(int fd, const struct termios *modes); // tcsetattr(3) TCSANOW
+    int (*tty_size)(int fd, struct winsize *out); // ioctl TIOCGWINSZ
 
     int (*eventfd)(unsigned value, int flags);
     int (*pipe_cloexec)(int fds[2]); // pipe2 O_CLOEXEC

@@ -171,6 +171,21 @@ int sys_sendmmsg(int fd, struct sys_message *messages, unsigned n, int flags) {
     return static_cast<int>(n);
 }
 
+// --- terminals and pipes --------------------------------------------------------------------------------------------
+
+int sys_reopen(int fd) {
+    char path[256];
+    if (ttyname_r(fd, path, sizeof path) != 0) return -ENOTSUP;
+    const int flags = ::fcntl(fd, F_GETFL);
+    if (flags < 0) return -errno;
+    const int again = ::open(path, (flags & O_ACCMODE) | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    return again >= 0 ? again : -ENOTSUP;
+}
+
+ssize_t sys_write_once(int fd, const struct iovec *pieces, unsigned n, bool nowait, bool quiet) {
+    return nowait || quiet ? -EOPNOTSUPP : negated(::writev(fd, pieces, static_cast<int>(n)));
+}
+
 // --- pages that a fork wipes ----------------------------------------------------------------------------------------
 
 #ifdef INHERIT_ZERO
@@ -338,6 +353,7 @@ ssize_t sys_notify_read(int kq, void *to, size_t n) {
 // --- what only Linux has --------------------------------------------------------------------------------------------
 
 void *sys_map_fd(int, size_t, int64_t) { return nullptr; }
+ssize_t sys_read_nowait(int, void *, size_t) { return -EOPNOTSUPP; }
 int sys_pidfd_open(int) { return -ENOSYS; }
 int sys_child_kill(int pid, int, int number) { return negated(::kill(pid, number)); }
 int sys_child_wait(int pid, int, struct spawn_end *end) {

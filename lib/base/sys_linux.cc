@@ -4,6 +4,8 @@
 //   1. epoll_pwait2 (waits of less than a millisecond) came with 5.11, and sandboxes refuse what they do not know with
 //      EPERM as often as with ENOSYS: from then on epoll_wait, the time rounded up.
 //   2. MADV_WIPEONFORK came with 4.14, and some sandboxes do not have it.
+//   3. Writes that raise no SIGPIPE (RWF_NOSIGNAL) came with 6.18: elsewhere the signal is held back and taken
+//      (sys_file.cc). RWF_NOWAIT works on pipes from 6.4 on.
 #include "base/notify.h"
 #include "base/spawn.h"
 #include "base/sys_platform.h"
@@ -12,10 +14,12 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/inotify.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -77,6 +81,40 @@ int sys_sendmmsg(int fd, struct sys_message *messages, unsigned n, int flags) {
 }
 int sys_eventfd(unsigned value, int flags) { return negated(::eventfd(value, flags)); }
 int sys_pipe_cloexec(int fds[2]) { return negated(::pipe2(fds, O_CLOEXEC)); }
+
+int sys_reopen(int fd) {
+    // The master of a pair would not be opened again: each open of its name makes a new pair.
+    int number;
+    if (ioctl(fd, TIOCGPTN, &number) == 0) return -ENOTSUP;
+    char path[40];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    const int flags = ::fcntl(fd, F_GETFL);
+    if (flags < 0) return -errno;
+    const int again = ::open(path, (flags & O_ACCMODE) | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    return again >= 0 ? again : -ENOTSUP;
+}
+
+ssize_t sys_read_nowait(int fd, void *to, size_t n) {
+    struct iovec piece = {to, n};
+    return negated(::preadv2(fd, &piece, 1, -1, RWF_NOWAIT));
+}
+
+#ifndef RWF_NOSIGNAL
+#define RWF_NOSIGNAL 0x00000100
+#endif
+
+static std::atomic<bool> no_quiet_writes{false};
+
+ssize_t sys_write_once(int fd, const struct iovec *pieces, unsigned n, bool nowait, bool quiet) {
+    if (quiet && no_quiet_writes.load(std::memory_order_relaxed)) return -EOPNOTSUPP;
+    const int flags = (nowait ? RWF_NOWAIT : 0) | (quiet ? RWF_NOSIGNAL : 0);
+    if (flags == 0) return negated(::writev(fd, pieces, static_cast<int>(n)));
+    const ssize_t written = negated(::pwritev2(fd, pieces, static_cast<int>(n), -1, flags));
+    // Of RWF_NOWAIT a file may say that, too; then it is asked for once more, at the price of two calls.
+    if (written == -EOPNOTSUPP && quiet && !nowait) no_quiet_writes.store(true, std::memory_order_relaxed);
+    return written;
+}
+
 int sys_epoll_create1(int flags) { return negated(::epoll_create1(flags)); }
 int sys_epoll_ctl(int epfd, int what, int fd, struct epoll_event *event) {
     return negated(::epoll_ctl(epfd, what, fd, event));

@@ -13,6 +13,19 @@ inline ssize_t negated(ssize_t result) { return result >= 0 ? result : -errno; }
 
 void *sys_map(size_t size); // sys.cc
 
+// sys_file.cc
+int sys_open(const char *path, int flags, unsigned mode);
+int sys_unlink(const char *path);
+int sys_chmod(const char *path, unsigned mode);
+int sys_lstat_mode(const char *path);
+int sys_facts(int fd, struct fd_facts *out);
+int sys_set_status(int fd, int flags);
+ssize_t sys_write_quiet(int fd, const struct iovec *pieces, unsigned n, bool nowait);
+ssize_t sys_write_masked(int fd, const struct iovec *pieces, unsigned n, bool nowait); // where the call raises SIGPIPE
+int sys_tty_get(int fd, struct termios *out);
+int sys_tty_set(int fd, const struct termios *modes);
+int sys_tty_size(int fd, struct winsize *out);
+
 void sys_unmap(void *ptr, size_t size);
 void *sys_map_wipe_on_fork(size_t size);
 void *sys_map_fd(int fd, size_t size, int64_t offset);
@@ -24,6 +37,10 @@ int sys_getsockopt(int fd, int level, int name, void *value, socklen_t *len);
 int sys_recvmmsg(int fd, struct sys_message *messages, unsigned n, int flags);
 int sys_sendmmsg(int fd, struct sys_message *messages, unsigned n, int flags);
 int sys_pipe_cloexec(int fds[2]);
+int sys_reopen(int fd);
+ssize_t sys_read_nowait(int fd, void *to, size_t n);
+// One call; nowait as in the table. quiet: it must not raise SIGPIPE; -EOPNOTSUPP: that cannot be had, either.
+ssize_t sys_write_once(int fd, const struct iovec *pieces, unsigned n, bool nowait, bool quiet);
 int sys_eventfd(unsigned value, int flags);
 int sys_epoll_create1(int flags);
 int sys_epoll_ctl(int epfd, int what, int fd, struct epoll_event *event);

@@ -77,6 +77,9 @@ void handle_ended(loop *l, handle *h);
 void handle_forget(handle *h);
 close_note *handle_close_note(handle *h);
 
+// CHANNEL_RESTORED: what was changed of its descriptor is put back.
+void channel_restore(loop *l, channel *c);
+
 // Starved readers may try again.
 void stream_feed(loop *l, request *carrier);
 void udp_feed(loop *l, request *carrier);

@@ -149,6 +149,10 @@ static bool has_buffers(const lane_request *req) {
     case op_code::poll:
     case op_code::receive_datagrams:
     case op_code::send_datagrams:
+    case op_code::receive_message:
+    case op_code::send_message:
+    case op_code::receive_file:
+    case op_code::send_file:
     case op_code::shutdown:
     case op_code::detach:
     case op_code::connected:

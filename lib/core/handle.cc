@@ -98,6 +98,7 @@ static bool handle_has_channel(const handle *h) {
 void channel_close_descriptor(loop *l, channel *c) {
     if (c->fd < 0) return;
     l->with->forget(l, c);
+    if ((c->flags & CHANNEL_RESTORED) != 0) channel_restore(l, c);
     // close(2) has no error that leaves the descriptor open on Linux; EIO and the like concern files, not sockets.
     l->calls->close(c->fd);
     c->fd = -1;

@@ -32,7 +32,12 @@ constexpr uint16_t HANDLE_REQUEST = 32;   // its continuous request is in flight
 constexpr uint16_t CHANNEL_TCP = 0x0100;  // SOCK_STREAM, IPPROTO_TCP
 constexpr uint16_t CHANNEL_UNIX = 0x0200; // SOCK_STREAM, AF_UNIX
 constexpr uint16_t CHANNEL_SHARED = 0x0400; // a listener that others may accept on, too
-constexpr uint16_t CHANNEL_DATAGRAM = 0x0800; // SOCK_DGRAM; with CHANNEL_UNIX: AF_UNIX
+constexpr uint16_t CHANNEL_RECORDS = 0x0800; // SOCK_SEQPACKET, AF_UNIX: with CHANNEL_UNIX
+constexpr uint16_t CHANNEL_FILE = 0x1000;   // no socket: a pipe, a terminal, a device; read(2) and write(2)
+constexpr uint16_t CHANNEL_NOWAIT = 0x2000; // of these: its open file may wait, so each call says that it must not
+constexpr uint16_t CHANNEL_READY = 0x4000;  // of these: never waits and cannot be watched, as /dev/null
+constexpr uint16_t CHANNEL_RESTORED = 0x8000; // of these: something is put back before it is closed (channel_restore)
+constexpr uint16_t CHANNEL_DATAGRAM = 0x0080; // SOCK_DGRAM; with CHANNEL_UNIX: AF_UNIX
 
 // channel.bits of what is polled (op_code::poll): the events asked for, MIO_POLL_IN and so on, in these bits; the others
 // are the kind's own. The result is such events, ERR and HUP among them unasked.
@@ -45,6 +50,8 @@ struct extension {
     size_t write_low, write_high, queue_max; // write_high 0: the loop's
     void (*watermark_cb)();
     void *watermark_arg;
+    struct descriptors *taken; // of a stream that takes descriptors (core/descriptors.h)
+    int status_flags;          // CHANNEL_RESTORED: of fcntl(2)
 };
 
 struct close_note { // who asked to be told of the end

@@ -29,15 +29,16 @@ inline unsigned write_gather(const lane_request *req, struct iovec *iov, unsigne
 }
 
 // Fills at most max entries with the unsent bytes of the lane, up to the first request that is not a write (a
-// shutdown or detach waits its turn), or that is abandoned but still counted until its carrier has ended. Returns the
-// number of entries; 0: nothing to send.
+// shutdown or detach waits its turn), that takes descriptors along (lane_message), or that is abandoned but still counted
+// until its carrier has ended. Returns the number of entries; 0: nothing to send.
 // apart: REQUEST_ZEROCOPY, for a backend that can: those are left to a send of their own, unless one is the first.
 inline unsigned lane_gather(const lane *writes, struct iovec *iov, unsigned max, uint16_t apart = 0) {
     unsigned n = 0;
     const lane_request *req = lane_head(writes);
     while (req != nullptr && req->op == op_code::write) {
         if (req->state != request_state::done) {
-            if ((req->flags & REQUEST_ABANDONED) != 0 || (n != 0 && (req->flags & apart) != 0)) return n;
+            if ((req->flags & (REQUEST_ABANDONED | REQUEST_DESCRIPTORS)) != 0) return n;
+            if (n != 0 && (req->flags & apart) != 0) return n;
             n += write_gather(req, iov + n, max - n);
             if (n == max) return n;
         } else if (req->moved != 0 && req->moved != req->total) {
@@ -47,6 +48,17 @@ inline unsigned lane_gather(const lane *writes, struct iovec *iov, unsigned max,
         req = lane_next(req);
     }
     return n;
+}
+
+// The write that send_message sends next, nothing else with it; nullptr: nothing to send.
+inline const lane_request *lane_message(const lane *writes) {
+    const lane_request *req = lane_head(writes);
+    while (req != nullptr && req->state == request_state::done) {
+        const bool gap = req->op != op_code::write || (req->moved != 0 && req->moved != req->total);
+        req = gap || req == writes->tail ? nullptr : lane_next(req);
+    }
+    if (req == nullptr || req->op != op_code::write || (req->flags & REQUEST_ABANDONED) != 0) return nullptr;
+    return req;
 }
 
 // The write whose unsent bytes may be sent without a copy, by a send that has nothing else: the first one with bytes to

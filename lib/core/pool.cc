@@ -300,6 +300,14 @@ void pool_unlend(loop *l, unsigned number) {
     }
 }
 
+block *pool_take_apart(loop *l, size_t n) {
+    block *b = arena_take(l->buffers, n);
+    if (b == nullptr) return nullptr;
+    b->charged = true;
+    held_add(&l->pool, b->owner.cap);
+    return b;
+}
+
 bool pool_copy(loop *l, mio_buf_t *slice) {
     if (slice->owner == nullptr || !block_is_ours(slice->owner)) return true;
     const block *from = block_of(slice->owner);

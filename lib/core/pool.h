@@ -99,6 +99,9 @@ void pool_unlend(loop *l, unsigned number);
 // n bytes at offset were received into a lent block: they are a slice now, with a reference.
 block *pool_cut(loop *l, unsigned number, uint32_t offset, size_t n); // inline in core/loop.h
 
+// Memory of its own size for n bytes that no hot block has room for; counts as held. One reference. nullptr: no memory.
+block *pool_take_apart(loop *l, size_t n);
+
 // Moves the bytes of a slice into memory of their own size and lets its receive block go; base changes, len stays.
 // For copy mode, and for what a write queue will hold for long. true: the buffer (of whatever kind) keeps no receive
 // block of this loop from its pool now. false: no memory, the slice is as it was.

@@ -35,6 +35,10 @@ enum class op_code : uint8_t {
     poll,    // of any descriptor, one shot, in the in direction: result is what it is ready for (core/handle.h)
     receive_datagrams, // datagram socket, continuous: into the pool (base/datagram.h)
     send_datagrams,    // datagram socket, one shot: as many of the lane as one call takes (core/datagram.h)
+    receive_message, // as receive, with what travels beside bytes: the ends of records, descriptors
+    send_message,    // as send, of one write of the lane, with its descriptors
+    receive_file,    // as receive, by read(2)
+    send_file,       // as send, by write(2)
     // lane requests: what a user asked; no backend sees these
     write,
     shutdown,
@@ -63,7 +67,11 @@ inline constexpr op_row op_table[] = {
     {"connect", false, false, true},
     {"send", false, false, true},
     {"poll", false, false, false},
-    {"receive", true, false, false},
+    {"receive", true, false, false}, // datagrams
+    {"send", false, false, true},
+    {"receive", true, false, false}, // a message
+    {"send", false, false, true},
+    {"receive", true, false, false}, // of a file
     {"send", false, false, true},
     {"write", false, false, true},
     {"shutdown", false, false, true},
@@ -85,6 +93,7 @@ enum class request_state : uint8_t { free, waiting, started, done };
 constexpr uint16_t REQUEST_CANCEL = 1;    // an early end was asked for; result holds with what
 constexpr uint16_t REQUEST_ABANDONED = 2; // nobody is to be called
 constexpr uint16_t REQUEST_ZEROCOPY = 4;  // a write that wishes not to be copied
+constexpr uint16_t REQUEST_DESCRIPTORS = 8; // a write that takes descriptors along (core/descriptors.h)
 
 struct request { // 16 bytes
     request *next; // dirty list, settled list, lane: the state says which
@@ -165,6 +174,9 @@ static_assert(sizeof(completion) == 32 && sizeof(mio_buf_t) == 32, "record sizes
 
 constexpr uint32_t FINISH_MORE = 1;     // the carrier stays STARTED; another record will come
 constexpr uint32_t FINISH_RELEASED = 2; // no carrier's: the kernel has let go of the memory of this lane request
+constexpr uint32_t FINISH_RECORD = 4;   // the bytes are one record, also when there are none
+constexpr uint32_t FINISH_CUT = 8;      // of which there was more than room
+constexpr uint32_t FINISH_DESCRIPTORS = 16; // descriptors came along: in extension.taken; never with MORE
 
 // Ids: bit 63 and bit 31 are 0, so that an id is positive also when truncated to int.
 //   62..32 generation >> 1 | 30 generation & 1 | 29..26 class | 25..0 index + 1

@@ -103,8 +103,12 @@ static int turn_poll(loop *l, int64_t limit_ns) {
 
 static inline void completion_dispatch(loop *l, const completion *done) {
     switch (done->req->op) {
-    case op_code::receive: stream_read_done(l, channel_of_in(done->req), done); return;
+    case op_code::receive:
+    case op_code::receive_message:
+    case op_code::receive_file: stream_read_done(l, channel_of_in(done->req), done); return;
     case op_code::send:
+    case op_code::send_message:
+    case op_code::send_file:
     case op_code::send_zerocopy: stream_write_done(l, channel_of_out(done->req), done); return;
     case op_code::accept: listener_accept_done(l, channel_of_in(done->req), done); return;
     case op_code::connect: tcp_connect_done(l, channel_of_out(done->req), done); return;

@@ -114,12 +114,13 @@ static void stream_leave_unwanted(stream *s, uint32_t generation) {
 }
 
 static bool listener_deliver(loop *l, listener *li, int fd) {
-    stream *s = stream_create(l, fd);
+    const int error = (li->flags & CHANNEL_RECORDS) != 0 ? socket_tells_records(l->calls, fd) : 0;
+    stream *s = error < 0 ? nullptr : stream_create(l, fd);
     if (s == nullptr) {
         l->calls->close(fd);
-        return listener_report(l, li, MIO_ENOMEM);
+        return listener_report(l, li, error < 0 ? error : static_cast<int>(MIO_ENOMEM));
     }
-    s->flags = static_cast<uint16_t>(s->flags | (li->flags & (CHANNEL_TCP | CHANNEL_UNIX)));
+    stream_set_kind(s, li->flags & STREAM_KINDS);
     li->retry_ms = 0;
     l->counters.accepts++;
     const uint32_t generation = slab_generation(s);
@@ -192,14 +193,15 @@ static int adopted_kind(const loop *l, int fd) {
     if (listening == 0) return MIO_EINVAL;
     error = option_get(l, fd, SO_TYPE, &type);
     if (error < 0) return error;
-    if (type != SOCK_STREAM) return MIO_EINVAL;
+    if (type != SOCK_STREAM && type != SOCK_SEQPACKET) return MIO_EINVAL;
     struct sockaddr_storage local;
     socklen_t len = sizeof local;
     error = l->calls->getsockname(fd, reinterpret_cast<struct sockaddr *>(&local), &len);
     if (error < 0) return error;
     error = l->calls->set_nonblocking(fd);
     if (error < 0) return error;
-    if (local.ss_family == AF_UNIX) return CHANNEL_UNIX;
+    if (local.ss_family == AF_UNIX) return type == SOCK_STREAM ? CHANNEL_UNIX : CHANNEL_UNIX | CHANNEL_RECORDS;
+    if (type != SOCK_STREAM) return MIO_EINVAL;
     if (local.ss_family != AF_INET && local.ss_family != AF_INET6) return 0;
     const int on = 1; // refused by other protocols of these families: then nothing is known of the streams
     return l->calls->setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) < 0 ? 0 : CHANNEL_TCP;

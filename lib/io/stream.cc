@@ -23,6 +23,22 @@ stream *stream_create(loop *l, int fd) {
     return s;
 }
 
+op_code stream_receive_op(const stream *s) {
+    if (__builtin_expect((s->bits & STREAM_ODD) == 0, 1)) return op_code::receive;
+    if ((s->flags & CHANNEL_FILE) != 0) return op_code::receive_file;
+    const bool beside = (s->flags & CHANNEL_RECORDS) != 0 || (s->extra != nullptr && s->extra->taken != nullptr);
+    return beside ? op_code::receive_message : op_code::receive;
+}
+
+op_code stream_send_op(const stream *s) {
+    if (__builtin_expect((s->bits & STREAM_ODD) == 0, 1))
+        return (s->bits & STREAM_ZEROCOPY) == 0 ? op_code::send : op_code::send_zerocopy;
+    if ((s->flags & CHANNEL_FILE) != 0) return op_code::send_file;
+    if ((s->flags & CHANNEL_RECORDS) != 0) return op_code::send_message;
+    const lane_request *first = lane_first_live(&s->writes);
+    return first != nullptr && (first->flags & REQUEST_DESCRIPTORS) != 0 ? op_code::send_message : op_code::send;
+}
+
 int stream_check_start(const stream *s) {
     const int error = handle_check(s, MIO_KIND_STREAM);
     if (__builtin_expect(error < 0, 0)) return error;
@@ -92,6 +108,7 @@ void stream_begin_close(stream *s) {
 void stream_ended(stream *s) {
     mio_assert(lane_empty(&s->reads) && lane_empty(&s->writes) && s->unread == nullptr);
     mio_assert(s->fd < 0 && s->timer.state == timer_state::idle && (s->bits & STREAM_STARVED) == 0);
+    if (s->extra != nullptr && s->extra->taken != nullptr) stream_descriptors_free(s);
 }
 
 }

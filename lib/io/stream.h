@@ -35,11 +35,14 @@ constexpr uint32_t STREAM_CANCEL_IN = 1u << 18;   // some request of the lane is
 constexpr uint32_t STREAM_CANCEL_OUT = 1u << 19;
 constexpr uint32_t STREAM_LOST = 1u << 20;        // bytes were lost for want of memory: MIO_ENOMEM is its end
 constexpr uint32_t STREAM_ZEROCOPY = 1u << 21;    // some write of the lane wished not to be copied
+constexpr uint32_t STREAM_ODD = 1u << 22;         // may be asked otherwise than by receive and send
+constexpr uint32_t STREAM_NO_READ = 1u << 23;     // the writing end of a pipe
+constexpr uint32_t STREAM_NO_WRITE = 1u << 24;    // the reading end
 
 // A write side on which nothing but writes happens.
 constexpr uint32_t STREAM_WRITE_SPECIAL = STREAM_AUTOPAUSED | STREAM_CONNECTING | STREAM_BROKEN | STREAM_FINISHING |
                                           STREAM_DETACHING | STREAM_TIMED | STREAM_MARKED | STREAM_CANCEL_OUT |
-                                          STREAM_ZEROCOPY;
+                                          STREAM_ZEROCOPY | STREAM_ODD | STREAM_NO_WRITE;
 
 // A continuous read that takes data at once: these bits read exactly STREAM_READING.
 constexpr uint32_t STREAM_READ_MASK = STREAM_READING | STREAM_PAUSED | STREAM_AUTOPAUSED | STREAM_STOPPING;
@@ -64,6 +67,32 @@ static_assert(sizeof(stream) + sizeof(slab_header) <= 192, "a stream with its sl
 // An OPEN stream over fd (connected, nonblocking or not; -1: none yet), nothing started. nullptr: no memory, and fd is
 // still the caller's.
 stream *stream_create(loop *l, int fd);
+
+// What kind of descriptor it has: CHANNEL_..., before anything is started on it.
+constexpr uint16_t STREAM_KINDS = CHANNEL_TCP | CHANNEL_UNIX | CHANNEL_RECORDS | CHANNEL_FILE | CHANNEL_NOWAIT | CHANNEL_READY;
+inline void stream_set_kind(stream *s, uint16_t what) {
+    s->flags = static_cast<uint16_t>(s->flags | what);
+    if ((what & (CHANNEL_RECORDS | CHANNEL_FILE)) != 0) s->bits |= STREAM_ODD;
+}
+
+// How the kernel is asked for bytes, and for the next write of the lane.
+op_code stream_receive_op(const stream *s);
+op_code stream_send_op(const stream *s);
+
+// Records (stream_record.cc): a result with FINISH_RECORD; the pushed back ones for whoever reads.
+void record_received(loop *l, stream *s, const completion *done);
+void record_feed_unread(loop *l, stream *s);
+
+// Descriptors (unix_fds.cc). The write has ended: what it would have taken along is closed. Of what came: told, and what
+// nobody took is closed.
+void write_drop_pack(loop *l, lane_request *req);
+void stream_descriptors_tell(loop *l, stream *s);
+void stream_descriptors_free(stream *s);
+// The continuous read's callback with a buffer that it may keep. false: abandoned. (stream_read.cc)
+bool stream_read_call(loop *l, stream *s, mio_buf_t *buf);
+mio_buf_t stream_unread_pop(loop *l, stream *s);
+// The first read of the lane that bytes may be copied to; nullptr: none.
+lane_request *stream_first_wanting(const stream *s);
 
 // The connection has failed or stands (from tcp.cc): starts what waits, or ends it with status.
 void stream_connected(stream *s, int status);

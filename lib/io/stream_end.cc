@@ -34,7 +34,7 @@ void stream_finish_done(loop *l, stream *s) {
 
 static void stream_finish_step(loop *l, stream *s) {
     if ((s->bits & STREAM_CONNECTING) != 0 || lane_first_live(&s->writes) != nullptr) return;
-    if (s->fd < 0 || (s->bits & STREAM_BROKEN) != 0) {
+    if (s->fd < 0 || (s->bits & STREAM_BROKEN) != 0 || (s->flags & CHANNEL_FILE) != 0) { // a file has no end to wait for
         stream_finish_done(l, s);
         return;
     }
@@ -174,7 +174,8 @@ int mio_stream_finish(mio_stream_t *public_stream, int64_t within_ns, mio_close_
     handle_requests_add(l, s); // until stream_finish_done
     handle_to_closing(s);
     // Lost or not, input is only discarded, and from now on: two ends that both flush would else wait for each other.
-    s->bits = (s->bits & ~(STREAM_TIMED | STREAM_LOST)) | STREAM_FINISHING | STREAM_DISCARDING;
+    s->bits = (s->bits & ~(STREAM_TIMED | STREAM_LOST)) | STREAM_FINISHING;
+    if ((s->flags & CHANNEL_FILE) == 0) s->bits |= STREAM_DISCARDING;
     s->closing.cb = cb;
     s->closing.arg = arg;
     stream_drop_unread(l, s);

@@ -22,7 +22,8 @@ constexpr unsigned UNREAD_MAX = 16; // pieces that travel; more are joined into 
 
 struct parcel { // malloc, crosses threads
     int fd;
-    uint16_t what; // CHANNEL_TCP, CHANNEL_UNIX
+    uint16_t what; // of STREAM_KINDS
+    uint32_t sides; // STREAM_NO_READ, STREAM_NO_WRITE
     unsigned unread_used;
     mio_move_cb cb;
     void *arg;
@@ -41,6 +42,12 @@ static remote *move_target(const lane_request *req) {
 }
 
 // --- the bytes that go along ----------------------------------------------------------------------------------------
+
+static unsigned unread_count(const stream *s) {
+    unsigned n = 0;
+    for (const pushback *p = s->unread; p != nullptr; p = p->next) n++;
+    return n;
+}
 
 // Joins pushback into one piece when there are more than travel. false: no memory, nothing changed.
 static bool unread_join(loop *l, stream *s) {
@@ -97,6 +104,7 @@ static void detach_end(loop *l, stream *s, lane_request *req, int status) {
         n = unread_list(s, unread);
         unread_forget(l, s);
         l->with->forget(l, s);
+        if ((s->flags & CHANNEL_RESTORED) != 0) channel_restore(l, s);
         fd = s->fd;
         s->fd = -1;
     }
@@ -136,7 +144,8 @@ static void parcel_arrives(mio_loop_t *public_loop, int status, void *arg) {
     if (s == nullptr) {
         parcel_drop(p);
     } else {
-        s->flags = static_cast<uint16_t>(s->flags | p->what);
+        stream_set_kind(s, p->what);
+        s->bits |= p->sides;
         for (unsigned i = 0; i < p->unread_used; i++)
             if (!stream_unread_append(l, s, &p->unread[i])) status = MIO_ENOMEM;
         if (status < 0) {
@@ -158,7 +167,8 @@ static int parcel_send(loop *l, stream *s, lane_request *req) {
     auto *p = static_cast<parcel *>(l->calls->alloc(sizeof(parcel)));
     if (p == nullptr) return MIO_ENOMEM;
     p->fd = s->fd;
-    p->what = s->flags & (CHANNEL_TCP | CHANNEL_UNIX);
+    p->what = s->flags & STREAM_KINDS;
+    p->sides = s->bits & (STREAM_NO_READ | STREAM_NO_WRITE);
     p->cb = reinterpret_cast<mio_move_cb>(req->cb);
     p->arg = req->arg;
     p->calls = l->calls;
@@ -201,7 +211,9 @@ void stream_detach_deliver(loop *l, stream *s, lane_request *req) {
     else if (!stream_detach_ready(s)) return;
     else if ((s->bits & STREAM_BROKEN) != 0) status = MIO_EPIPE;
     else if (s->fd < 0) status = MIO_ENOTCONN;
-    else if ((s->bits & STREAM_LOST) != 0 || !unread_join(l, s)) status = MIO_ENOMEM;
+    else if ((s->bits & STREAM_LOST) != 0) status = MIO_ENOMEM;
+    else if ((s->flags & CHANNEL_RECORDS) != 0 && unread_count(s) > UNREAD_MAX) status = MIO_EMSGSIZE; // not to be joined
+    else if (!unread_join(l, s)) status = MIO_ENOMEM;
     if (move_target(req) != nullptr) move_end(l, s, req, status);
     else detach_end(l, s, req, status);
 }
@@ -248,10 +260,12 @@ static int adopt_check(const loop *l, int fd, uint16_t *what) {
     if (error == 0) error = socket_option(l, fd, SO_DOMAIN, &domain);
     if (error == 0) error = socket_option(l, fd, SO_PROTOCOL, &protocol);
     if (error < 0) return error;
-    if (type != SOCK_STREAM) return MIO_EINVAL;
+    const bool records = type == SOCK_SEQPACKET && domain == AF_UNIX;
+    if (type != SOCK_STREAM && !records) return MIO_EINVAL;
     error = socket_adopt(l->calls, fd);
+    if (error == 0 && records) error = socket_tells_records(l->calls, fd);
     if (error < 0) return error;
-    *what = domain == AF_UNIX ? CHANNEL_UNIX : protocol == IPPROTO_TCP ? CHANNEL_TCP : static_cast<uint16_t>(0);
+    *what = records ? CHANNEL_UNIX | CHANNEL_RECORDS : domain == AF_UNIX ? CHANNEL_UNIX : protocol == IPPROTO_TCP ? CHANNEL_TCP : static_cast<uint16_t>(0);
     return 0;
 }
 
@@ -272,9 +286,9 @@ int mio_stream_adopt(mio_loop_t *public_loop, int fd, mio_buf_t *unread, unsigne
     if (error < 0) return error;
     stream *s = stream_create(l, fd);
     if (s == nullptr) return MIO_ENOMEM;
-    s->flags = static_cast<uint16_t>(s->flags | what);
+    stream_set_kind(s, what);
     for (unsigned i = 0; i < n; i++) {
-        if (unread[i].len == 0) continue;
+        if (unread[i].len == 0 && (what & CHANNEL_RECORDS) == 0) continue;
         mio_buf_t piece = unread[i]; // the caller's stay as they are until all have a place
         if (!stream_unread_append(l, s, &piece)) {
             bufs_show(unread, i);
@@ -285,7 +299,7 @@ int mio_stream_adopt(mio_loop_t *public_loop, int fd, mio_buf_t *unread, unsigne
         }
     }
     for (unsigned i = 0; i < n; i++) {
-        if (unread[i].len == 0) buf_release(&unread[i]);
+        if (unread[i].len == 0 && (what & CHANNEL_RECORDS) == 0) buf_release(&unread[i]);
         unread[i] = mio_buf_t();
     }
     *out = theirs<mio_stream_t>(s);
@@ -302,5 +316,6 @@ mio_req_t mio_stream_move(mio_stream_t *public_stream, mio_remote_t *to, mio_mov
     if (error < 0) return error;
     auto *target = reinterpret_cast<remote *>(to);
     if (target == nullptr || target->world != s->on->box->world) return MIO_EINVAL;
+    if ((s->flags & CHANNEL_RESTORED) != 0) return MIO_ENOTSUP; // what was changed is put back here
     return detach_start(s, reinterpret_cast<void (*)()>(cb), arg, target);
 }

@@ -26,7 +26,8 @@ lane_request *lane_first_live(const lane *l) {
 }
 
 // The first that bytes may be copied to: an abandoned one may still be live, until its carrier's result is dealt.
-static lane_request *lane_first_wanting(const lane *l) {
+lane_request *stream_first_wanting(const stream *s) {
+    const lane *l = &s->reads;
     lane_request *req = lane_first_live(l);
     while (req != nullptr && (req->state == request_state::done || (req->flags & REQUEST_ABANDONED) != 0))
         req = req == l->tail ? nullptr : lane_next(req);
@@ -36,10 +37,10 @@ static lane_request *lane_first_wanting(const lane *l) {
 // --- what the stream wishes -----------------------------------------------------------------------------------------
 
 static bool stream_wants_bytes(const stream *s) {
-    if ((s->bits & (STREAM_STARVED | STREAM_CONNECTING)) != 0) return false;
+    if ((s->bits & (STREAM_STARVED | STREAM_CONNECTING | STREAM_NO_READ)) != 0) return false;
     if ((s->bits & STREAM_DISCARDING) != 0) return (s->bits & STREAM_EOF) == 0;
     if ((s->bits & STREAM_READ_MASK) == STREAM_READING) return true;
-    return lane_first_wanting(&s->reads) != nullptr;
+    return stream_first_wanting(s) != nullptr;
 }
 
 static bool stream_has_without_kernel(const stream *s) {
@@ -66,7 +67,7 @@ void stream_update_read(stream *s) {
     } else if (!wants) {
         carrier_cancel(l, &s->in, MIO_ECANCELED);
     } else if (s->in.state == request_state::free) {
-        carrier_start(l, &s->in, op_code::receive);
+        carrier_start(l, &s->in, stream_receive_op(s));
     }
 }
 
@@ -89,7 +90,7 @@ static pushback *pushback_create(loop *l, mio_buf_t *buf) {
     return p;
 }
 
-static mio_buf_t pushback_pop(loop *l, stream *s) {
+mio_buf_t stream_unread_pop(loop *l, stream *s) {
     pushback *p = s->unread;
     const mio_buf_t buf = p->buf;
     bufs_show(&buf, 1);
@@ -109,7 +110,7 @@ bool stream_unread_append(loop *l, stream *s, mio_buf_t *buf) {
 
 void stream_drop_unread(loop *l, stream *s) {
     while (s->unread != nullptr) {
-        mio_buf_t buf = pushback_pop(l, s);
+        mio_buf_t buf = stream_unread_pop(l, s);
         buf_release(&buf);
     }
 }
@@ -152,7 +153,7 @@ static size_t lane_feed(stream *s, const char *from, size_t n) {
     size_t taken = 0;
     lane_show(&s->reads);
     while (taken < n) {
-        lane_request *req = lane_first_wanting(&s->reads);
+        lane_request *req = stream_first_wanting(s);
         if (req == nullptr) break;
         if (req->op == op_code::read_until) {
             taken += read_until_take(req, from + taken, n - taken);
@@ -169,7 +170,7 @@ static size_t lane_feed(stream *s, const char *from, size_t n) {
 }
 
 static void lane_feed_unread(loop *l, stream *s) {
-    while (s->unread != nullptr && lane_first_wanting(&s->reads) != nullptr) {
+    while (s->unread != nullptr && stream_first_wanting(s) != nullptr) {
         mio_buf_t *buf = &s->unread->buf;
         bufs_show(buf, 1);
         const size_t taken = lane_feed(s, buf->base, buf->len);
@@ -178,7 +179,7 @@ static void lane_feed_unread(loop *l, stream *s) {
         buf->len -= taken;
         buf->cap -= taken;
         if (buf->len == 0) {
-            mio_buf_t empty = pushback_pop(l, s);
+            mio_buf_t empty = stream_unread_pop(l, s);
             buf_release(&empty);
         }
     }
@@ -206,6 +207,8 @@ static inline bool continuous_data(loop *l, stream *s, mio_buf_t *buf) {
     buf_release_running(l, buf);
     return survived;
 }
+
+bool stream_read_call(loop *l, stream *s, mio_buf_t *buf) { return continuous_data(l, s, buf); }
 
 static bool read_deliver(loop *l, stream *s, lane_request *req) {
     bool survived = true;
@@ -237,10 +240,11 @@ static bool reads_run(loop *l, stream *s) {
     unsigned pushed_back = 0;
     for (const pushback *p = s->unread; p != nullptr; p = p->next) pushed_back++;
     while (pushed_back-- > 0 && s->unread != nullptr && (s->bits & STREAM_READ_MASK) == STREAM_READING) {
-        mio_buf_t buf = pushback_pop(l, s);
+        mio_buf_t buf = stream_unread_pop(l, s);
         if (!continuous_data(l, s, &buf)) return false;
     }
-    lane_feed_unread(l, s);
+    if ((s->flags & CHANNEL_RECORDS) != 0) record_feed_unread(l, s);
+    else lane_feed_unread(l, s);
     if (s->unread == nullptr && s->state == handle_state::open && (s->bits & STREAM_CONNECTING) == 0) {
         int status = (s->bits & STREAM_LOST) != 0 ? static_cast<int>(MIO_ENOMEM) : s->times.read_error;
         if (status == 0 && s->fd < 0) status = MIO_ENOTCONN;
@@ -311,7 +315,11 @@ static void stream_carrier_ended(loop *l, stream *s, int64_t result) {
 // The bytes of a record that the usual way does not take, and the end of the carrier.
 __attribute__((noinline)) static void read_done_any(loop *l, stream *s, const completion *done) {
     if (done->result > 0 && (s->bits & STREAM_TIMED) != 0) stream_touch(l, s, 0);
-    if (done->from != nullptr) {
+    if ((done->flags & FINISH_DESCRIPTORS) != 0) stream_descriptors_tell(l, s); // before the bytes that they came with
+    const bool record = (done->flags & FINISH_RECORD) != 0;
+    if (record) {
+        record_received(l, s, done);
+    } else if (done->from != nullptr) {
         mio_buf_t buf = pool_slice(done->from, done->offset, static_cast<size_t>(done->result));
         // What is likely to be kept is copied out of the receive block, so that it does not pin all of it.
         if (pool_should_copy(l)) pool_copy(l, &buf);
@@ -325,7 +333,7 @@ __attribute__((noinline)) static void read_done_any(loop *l, stream *s, const co
     }
     if ((done->flags & FINISH_MORE) == 0) {
         if ((s->bits & STREAM_CANCEL_IN) != 0) reads_end_cancelled(s); // first: nobody may want bytes any more
-        if (done->from == nullptr && done->result <= 0) stream_carrier_ended(l, s, done->result);
+        if (done->from == nullptr && done->result <= 0 && !record) stream_carrier_ended(l, s, done->result);
     }
     if ((s->flags & HANDLE_ABANDONED) == 0 && reads_run(l, s)) stream_update_read(s);
     stream_end_step(l, s);
@@ -399,6 +407,7 @@ mio_req_t mio_stream_read_start(mio_stream_t *public_stream, unsigned flags, mio
     const int error = stream_check_start(s);
     if (error < 0) return error;
     if (cb == nullptr || (flags & ~static_cast<unsigned>(MIO_READ_NO_AUTOPAUSE)) != 0) return MIO_EINVAL;
+    if ((s->bits & STREAM_NO_READ) != 0) return MIO_ENOTSUP;
     if ((s->bits & (STREAM_READING | STREAM_DETACHING)) != 0 || !lane_empty(&s->reads)) return MIO_EBUSY;
     s->in.cb = reinterpret_cast<void (*)()>(cb);
     s->in.arg = arg;
@@ -456,6 +465,8 @@ static mio_req_t read_one_shot(mio_stream_t *public_stream, op_code op, mio_buf_
     if (buf == nullptr || cb == nullptr || buf->base == nullptr || buf->len > buf->cap) return MIO_EINVAL;
     if (buf->cap > MIO_BUF_SIZE_MAX || buf_is_shared(buf)) return MIO_EINVAL;
     if (op == op_code::read_until && delimiter_len - 1 >= sizeof(lane_request::delimiter)) return MIO_EINVAL;
+    if (op != op_code::read_some && (s->flags & CHANNEL_RECORDS) != 0) return MIO_EINVAL; // one record, as it is
+    if ((s->bits & STREAM_NO_READ) != 0) return MIO_ENOTSUP;
     const size_t room = buf->cap - buf->len;
     if (room == 0) return MIO_ENOBUFS;
     if (whole_room) total = room;

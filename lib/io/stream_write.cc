@@ -38,7 +38,7 @@ void stream_update_write(stream *s) {
     }
     if (head->op == op_code::write && head->state != request_state::done) {
         if (s->out.state == request_state::free)
-            carrier_start(l, &s->out, (s->bits & STREAM_ZEROCOPY) == 0 ? op_code::send : op_code::send_zerocopy);
+            carrier_start(l, &s->out, stream_send_op(s));
     } else if (head->op != op_code::detach || head->state == request_state::done || stream_detach_ready(s)) {
         carrier_poke(l, &s->out, op_code::send);
     }
@@ -135,12 +135,34 @@ static void writes_failed(stream *s, int32_t status) {
     s->bits |= STREAM_BROKEN;
 }
 
+// A record left whole, or not at all: only that one failed when it was too long.
+static void write_record_done(stream *s, int64_t result) {
+    lane_request *req = lane_first_live(&s->writes);
+    if (result < 0 && result != MIO_EMSGSIZE) {
+        writes_failed(s, static_cast<int32_t>(result));
+    } else if (req != nullptr && req->op == op_code::write && result < 0) {
+        write_end(s, req, static_cast<int32_t>(result));
+    } else if (req != nullptr && req->op == op_code::write) {
+        s->queued_bytes -= write_left(req);
+        req->moved = req->total;
+        req->state = request_state::done;
+        req->result = 0;
+    }
+}
+
+// The writing end of a pipe has no half to shut: it is closed.
+static int32_t write_side_shut(loop *l, stream *s) {
+    if ((s->flags & CHANNEL_FILE) == 0) return l->calls->shutdown(s->fd, SHUT_WR);
+    channel_close_descriptor(l, s);
+    return 0;
+}
+
 // A shutdown whose turn has come.
 static void writes_control(loop *l, stream *s) {
     lane_request *req = lane_first_live(&s->writes);
     if (req == nullptr || req->op != op_code::shutdown) return;
     int32_t status = MIO_EPIPE;
-    if (s->fd >= 0 && (s->bits & STREAM_BROKEN) == 0) status = l->calls->shutdown(s->fd, SHUT_WR);
+    if (s->fd >= 0 && (s->bits & STREAM_BROKEN) == 0) status = write_side_shut(l, s);
     if (status == 0) s->bits |= STREAM_SHUT_DONE;
     req->state = request_state::done;
     req->result = status;
@@ -167,6 +189,7 @@ static bool shutdown_call(loop *l, stream *s, lane_request *req) {
 }
 
 static bool write_deliver(loop *l, stream *s, lane_request *req) {
+    if ((req->flags & REQUEST_DESCRIPTORS) != 0) write_drop_pack(l, req);
     const bool survived = req->op == op_code::write ? write_call(l, s, req) : shutdown_call(l, s, req);
     for (unsigned i = 0; i < req->bufs_used; i++) buf_release(&req->bufs[i]);
     request_free(l, req);
@@ -213,13 +236,16 @@ static bool writes_deliver(loop *l, stream *s) {
 
 // --- the second half ------------------------------------------------------------------------------------------------
 
-__attribute__((noinline)) static void write_done_any(loop *l, stream *s, int64_t result) {
+__attribute__((noinline)) static void write_done_any(loop *l, stream *s, const completion *done) {
+    const int64_t result = done->result;
     if ((s->flags & HANDLE_ABANDONED) != 0) {
         stream_end_step(l, s);
         return;
     }
-    if (result > 0) {
-        if ((s->bits & STREAM_TIMED) != 0) stream_touch(l, s, 1);
+    if (result > 0 && (s->bits & STREAM_TIMED) != 0) stream_touch(l, s, 1);
+    if ((done->flags & FINISH_RECORD) != 0) {
+        write_record_done(s, result);
+    } else if (result > 0) {
         writes_deal(s, result);
     } else if (result < 0 && result != MIO_ECANCELED) { // 0: nothing was there; what came since is no part of it
         writes_failed(s, static_cast<int32_t>(result));
@@ -244,7 +270,7 @@ void stream_write_done(loop *l, channel *c, const completion *done) {
     auto *s = static_cast<stream *>(c);
     if (done->result > 0) l->counters.bytes_written += static_cast<uint64_t>(done->result);
     if (__builtin_expect(write_whole(s, done), 1)) write_whole_done(l, s);
-    else write_done_any(l, s, done->result);
+    else write_done_any(l, s, done);
 }
 
 // --- early ends -----------------------------------------------------------------------------------------------------
@@ -307,6 +333,7 @@ void stream_request_abandon(loop *l, lane_request *req) {
     }
     // In no case is its memory touched again, unless it was lent: then it goes home with the request.
     if (req->held != 0) return;
+    if ((req->flags & REQUEST_DESCRIPTORS) != 0) write_drop_pack(l, req);
     for (unsigned i = 0; i < req->bufs_used; i++) buf_release(&req->bufs[i]);
 }
 
@@ -324,6 +351,7 @@ void stream_drop_writes(loop *l, stream *s) {
             write_leave_held(l, req);
             continue;
         }
+        if ((req->flags & REQUEST_DESCRIPTORS) != 0) write_drop_pack(l, req);
         for (unsigned i = 0; i < req->bufs_used; i++) buf_release(&req->bufs[i]);
         if (req->op == op_code::detach) stream_detach_dropped(req);
         request_free(l, req);
@@ -347,7 +375,6 @@ static int64_t write_check(const mio_buf_t *bufs, unsigned n) {
         if ((bufs[i].base == nullptr && bufs[i].len != 0) || bufs[i].len > MIO_BUF_SIZE_MAX) return MIO_EINVAL;
         total += bufs[i].len;
     }
-    if (total == 0) return MIO_EINVAL;
     return static_cast<int64_t>(total);
 }
 
@@ -360,6 +387,8 @@ __attribute__((noinline)) static mio_req_t write_any(stream *s, mio_buf_t *bufs,
     if (error < 0) return error;
     const int64_t total = write_check(bufs, n);
     if (total < 0) return total;
+    if (total == 0 && (s->flags & CHANNEL_RECORDS) == 0) return MIO_EINVAL; // there are empty records, no empty bytes
+    if ((s->bits & STREAM_NO_WRITE) != 0) return MIO_ENOTSUP;
     loop *l = s->on;
     if ((s->bits & (STREAM_BROKEN | STREAM_SHUT | STREAM_DETACHING)) != 0)
         return (s->bits & STREAM_DETACHING) != 0 ? MIO_EBUSY : MIO_EPIPE;
@@ -409,6 +438,13 @@ mio_req_t mio_stream_write(mio_stream_t *public_stream, mio_buf_t *bufs, unsigne
     return id_make(ID_CLASS_REQUEST + REQUEST_1, slab_index(req), slab_generation(req));
 }
 
+static int64_t send_now(const loop *l, const stream *s, const void *ptr, size_t len) {
+    if (__builtin_expect((s->flags & CHANNEL_FILE) == 0, 1))
+        return l->calls->send(s->fd, ptr, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+    const struct iovec piece = {const_cast<void *>(ptr), len};
+    return l->calls->write_quiet(s->fd, &piece, 1, (s->flags & CHANNEL_NOWAIT) != 0);
+}
+
 int64_t mio_stream_try_write(mio_stream_t *public_stream, const void *ptr, size_t len) {
     stream *s = ours<stream>(public_stream);
     const int error = stream_check_start(s);
@@ -420,8 +456,9 @@ int64_t mio_stream_try_write(mio_stream_t *public_stream, const void *ptr, size_
     if (s->fd < 0) return MIO_ENOTCONN;
     loop *l = s->on;
     if (len > MIO_BUF_SIZE_MAX) len = MIO_BUF_SIZE_MAX;
+    if ((s->bits & STREAM_NO_WRITE) != 0) return MIO_ENOTSUP;
     int64_t sent;
-    do sent = l->calls->send(s->fd, ptr, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+    do sent = send_now(l, s, ptr, len);
     while (sent == MIO_EINTR);
     if (sent > 0) {
         l->counters.bytes_written += static_cast<uint64_t>(sent);
@@ -435,6 +472,8 @@ mio_req_t mio_stream_shutdown(mio_stream_t *public_stream, mio_stream_cb cb, voi
     const int error = stream_check_start(s);
     if (error < 0) return error;
     if ((s->bits & STREAM_DETACHING) != 0) return MIO_EBUSY;
+    const bool half = (s->flags & CHANNEL_FILE) == 0 || (s->bits & STREAM_NO_READ) != 0;
+    if (!half || (s->bits & STREAM_NO_WRITE) != 0) return MIO_ENOTSUP;
     if ((s->bits & (STREAM_BROKEN | STREAM_SHUT)) != 0) return MIO_EPIPE;
     lane_request *req = request_create(s->on, s, op_code::shutdown, 0);
     if (req == nullptr) return MIO_ENOMEM;

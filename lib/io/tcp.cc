@@ -101,29 +101,41 @@ static int connect_open(loop *l, stream *s, int family, const mio_connect_option
     return error;
 }
 
-static mio_req_t connect_start(loop *l, const mio_addr_t *addr, const mio_connect_options_t *o, mio_connect_cb cb,
-                               void *arg, stream **out) {
+stream *connect_create(loop *l, const void *addr, size_t addr_len, uint16_t what, mio_connect_cb cb, void *arg,
+                       mio_req_t *id) {
     stream *s = stream_create(l, -1);
-    if (s == nullptr) return MIO_ENOMEM;
+    if (s == nullptr) return nullptr;
     lane_request *req = request_create(l, s, op_code::connected, ADDRESS_BUFS);
     if (req == nullptr) {
         handle_abandon(s);
-        return MIO_ENOMEM;
+        return nullptr;
     }
     req->bufs_used = 0; // no buffers in there
-    req->total = addr->len;
-    memcpy(static_cast<void *>(&req->bufs[0]), &addr->u, addr->len);
+    req->total = static_cast<int64_t>(addr_len);
+    memcpy(static_cast<void *>(&req->bufs[0]), addr, addr_len);
     req->cb = reinterpret_cast<void (*)()>(cb);
     req->arg = arg;
     lane_push(&s->writes, req);
-    s->flags = static_cast<uint16_t>(s->flags | CHANNEL_TCP);
+    stream_set_kind(s, what);
     s->bits |= STREAM_CONNECTING;
     s->out.op = op_code::connect;
-    const int error = connect_open(l, s, addr->u.any.sa_family, o);
+    *id = request_id(req);
+    return s;
+}
+
+void connect_begin(loop *l, stream *s, int error) {
     if (error < 0) request_settle(l, &s->out, error);
     else carrier_start(l, &s->out, op_code::connect);
+}
+
+static mio_req_t connect_start(loop *l, const mio_addr_t *addr, const mio_connect_options_t *o, mio_connect_cb cb,
+                               void *arg, stream **out) {
+    mio_req_t id = 0;
+    stream *s = connect_create(l, &addr->u, addr->len, CHANNEL_TCP, cb, arg, &id);
+    if (s == nullptr) return MIO_ENOMEM;
+    connect_begin(l, s, connect_open(l, s, addr->u.any.sa_family, o));
     *out = s;
-    return request_id(req);
+    return id;
 }
 
 void tcp_connect_cancel(stream *s, lane_request *req, int32_t with) {

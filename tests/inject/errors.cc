@@ -31,6 +31,13 @@ const int *errors_of(call which) {
     static const int sending[] = {EINTR, EPIPE, ECONNRESET, ENOBUFS, ENOMEM, ETIMEDOUT, EHOSTUNREACH, EACCES, EAGAIN, 0};
     static const int datagrams[] = {EINTR, ENOBUFS, ENOMEM, ECONNREFUSED, EHOSTUNREACH, EACCES, EAGAIN, 0};
     static const int reading[] = {EINTR, EAGAIN, EIO, 0};
+    static const int opening[] = {EMFILE, ENFILE, ENOMEM, EACCES, ENOENT, ENXIO, EINTR, 0};
+    static const int naming[] = {EACCES, ENOENT, EROFS, ENOMEM, 0};
+    static const int looking[] = {EIO, EOVERFLOW, 0};
+    static const int no_second[] = {ENOTSUP, EMFILE, 0};
+    static const int reading_now[] = {EINTR, EAGAIN, EIO, EOPNOTSUPP, 0};
+    static const int piping[] = {EINTR, EAGAIN, EPIPE, EIO, ENOSPC, 0};
+    static const int terminal[] = {ENOTTY, EIO, EINTR, 0};
     static const int waking[] = {EINTR, EAGAIN, 0}; // of an eventfd; any other would be a lost wake-up, and is a panic
     static const int new_eventfd[] = {EMFILE, ENFILE, ENOMEM, ENODEV, 0};
     static const int new_pipe[] = {EMFILE, ENFILE, 0};
@@ -86,6 +93,18 @@ const int *errors_of(call which) {
     case call::sendmmsg: return datagrams;
     case call::read: return reading;
     case call::write: return waking;
+    case call::open: return opening;
+    case call::unlink:
+    case call::chmod:
+    case call::lstat_mode: return naming;
+    case call::facts: return looking;
+    case call::reopen: return no_second;
+    case call::set_status: return flags;
+    case call::read_nowait: return reading_now;
+    case call::write_quiet: return piping;
+    case call::tty_get:
+    case call::tty_set:
+    case call::tty_size: return terminal;
     case call::eventfd: return new_eventfd;
     case call::pipe_cloexec: return new_pipe;
     case call::poll_one: return polling;
@@ -119,6 +138,8 @@ bool is_never_noticed(const plan *p) {
     case call::sendmmsg:
     case call::read:
     case call::notify_read:
+    case call::read_nowait:
+    case call::write_quiet:
     case call::poll_one:
     case call::kevent:
     case call::close:
@@ -152,6 +173,16 @@ bool is_never_noticed(const plan *p) {
     case call::dup_cloexec:
     case call::set_nonblocking:
     case call::write:
+    case call::open:
+    case call::unlink:
+    case call::chmod:
+    case call::lstat_mode:
+    case call::facts:
+    case call::reopen:
+    case call::set_status:
+    case call::tty_get:
+    case call::tty_set:
+    case call::tty_size:
     case call::eventfd:
     case call::pipe_cloexec:
     case call::epoll_create1:

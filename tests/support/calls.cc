@@ -10,7 +10,10 @@ const char *call_name(call which) {
         "map_shared",    "map_fd",       "monotonic_ns",    "thread_start",  "environment", "socket",        "socketpair", "bind",        "listen",
         "connect",       "accept4",      "shutdown",        "close",         "getsockname", "getpeername",
         "getsockopt",    "setsockopt",   "dup_cloexec",     "set_nonblocking", "recv",      "recvmsg",
-        "send",          "sendmsg",      "recvmmsg",        "sendmmsg",      "read",            "write",         "eventfd",     "pipe_cloexec",
+        "send",          "sendmsg",      "recvmmsg",        "sendmmsg",      "read",            "write",
+        "open",          "unlink",       "chmod",           "lstat_mode",    "facts",       "reopen",      "set_status",
+        "read_nowait",   "write_quiet",  "tty_get",         "tty_set",       "tty_size",
+        "eventfd",       "pipe_cloexec",
         "poll_one",      "epoll_create1", "epoll_ctl",      "epoll_wait_ns", "uring_setup", "uring_enter",
         "uring_register", "notify_open", "notify_add",      "notify_remove", "notify_read", "kqueue",
         "kevent",        "sigaction",    "thread_sigmask",  "spawn",         "pidfd_open",  "child_wait",
@@ -48,6 +51,7 @@ int call_usual_error(call which) {
     case call::socketpair:
     case call::accept4:
     case call::dup_cloexec:
+    case call::open:
     case call::eventfd:
     case call::pipe_cloexec:
     case call::kqueue:
@@ -69,6 +73,17 @@ int call_usual_error(call which) {
     case call::sendmsg: return ECONNRESET;
     case call::recvmmsg:
     case call::sendmmsg: return ECONNREFUSED;
+    case call::unlink:
+    case call::chmod:
+    case call::lstat_mode: return ENOENT;
+    case call::reopen: return ENOTSUP;
+    case call::read_nowait: return EOPNOTSUPP;
+    case call::tty_get:
+    case call::tty_set:
+    case call::tty_size: return ENOTTY;
+    case call::facts:
+    case call::set_status:
+    case call::write_quiet:
     case call::close:
     case call::set_nonblocking:
     case call::notify_remove:

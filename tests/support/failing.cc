@@ -140,6 +140,18 @@ FAILING(int, recvmmsg, (int fd, struct mio::sys_message *messages, unsigned n, i
 FAILING(int, sendmmsg, (int fd, struct mio::sys_message *messages, unsigned n, int flags), (fd, messages, n, flags))
 FAILING(ssize_t, read, (int fd, void *to, size_t n), (fd, to, n))
 FAILING(ssize_t, write, (int fd, const void *from, size_t n), (fd, from, n))
+FAILING(int, open, (const char *path, int flags, unsigned mode), (path, flags, mode))
+FAILING(int, unlink, (const char *path), (path))
+FAILING(int, chmod, (const char *path, unsigned mode), (path, mode))
+FAILING(int, lstat_mode, (const char *path), (path))
+FAILING(int, facts, (int fd, struct mio::fd_facts *out), (fd, out))
+FAILING(int, reopen, (int fd), (fd))
+FAILING(int, set_status, (int fd, int flags), (fd, flags))
+FAILING(ssize_t, read_nowait, (int fd, void *to, size_t n), (fd, to, n))
+FAILING(ssize_t, write_quiet, (int fd, const struct iovec *pieces, unsigned n, bool nowait), (fd, pieces, n, nowait))
+FAILING(int, tty_get, (int fd, struct termios *out), (fd, out))
+FAILING(int, tty_set, (int fd, const struct termios *modes), (fd, modes))
+FAILING(int, tty_size, (int fd, struct winsize *out), (fd, out))
 FAILING(int, eventfd, (unsigned value, int flags), (value, flags))
 FAILING(int, pipe_cloexec, (int fds[2]), (fds))
 FAILING(int, poll_one, (int fd, short events, int timeout_ms), (fd, events, timeout_ms))
@@ -204,6 +216,18 @@ const mio::sys *failing_open(const mio::sys *base) {
     table->sendmmsg = failing_sendmmsg;
     table->read = failing_read;
     table->write = failing_write;
+    table->open = failing_open;
+    table->unlink = failing_unlink;
+    table->chmod = failing_chmod;
+    table->lstat_mode = failing_lstat_mode;
+    table->facts = failing_facts;
+    table->reopen = failing_reopen;
+    table->set_status = failing_set_status;
+    table->read_nowait = failing_read_nowait;
+    table->write_quiet = failing_write_quiet;
+    table->tty_get = failing_tty_get;
+    table->tty_set = failing_tty_set;
+    table->tty_size = failing_tty_size;
     table->eventfd = failing_eventfd;
     table->pipe_cloexec = failing_pipe_cloexec;
     table->poll_one = failing_poll_one;

@@ -321,6 +321,28 @@ static ssize_t scripted_write(int fd, const void *from, size_t n) {
     return sends(call::write, fd, &piece, 1, 0);
 }
 
+
+static int scripted_open(const char *, int flags, unsigned mode) { return gives_fd(call::open, -1, 0, flags, mode); }
+static int scripted_unlink(const char *) { return simple(call::unlink, -1); }
+static int scripted_chmod(const char *, unsigned mode) { return simple(call::chmod, -1, mode); }
+static int scripted_lstat_mode(const char *) { return simple(call::lstat_mode, -1); }
+static int scripted_facts(int fd, struct mio::fd_facts *out) {
+    *out = {};
+    return simple(call::facts, fd);
+}
+static int scripted_reopen(int fd) { return gives_fd(call::reopen, fd, 0); }
+static int scripted_set_status(int fd, int flags) { return simple(call::set_status, fd, flags); }
+static ssize_t scripted_read_nowait(int fd, void *to, size_t n) {
+    const struct iovec piece = {to, n};
+    return receives(call::read_nowait, fd, &piece, 1, nullptr, 0);
+}
+static ssize_t scripted_write_quiet(int fd, const struct iovec *pieces, unsigned n, bool nowait) {
+    return sends(call::write_quiet, fd, pieces, n, nowait ? 1 : 0);
+}
+static int scripted_tty_get(int fd, struct termios *) { return simple(call::tty_get, fd); }
+static int scripted_tty_set(int fd, const struct termios *) { return simple(call::tty_set, fd); }
+static int scripted_tty_size(int fd, struct winsize *) { return simple(call::tty_size, fd); }
+
 static int scripted_eventfd(unsigned value, int flags) { return gives_fd(call::eventfd, -1, 0, value, flags); }
 static int scripted_pipe_cloexec(int fds[2]) {
     fds[0] = gives_fd(call::pipe_cloexec, -1, 0);
@@ -436,6 +458,18 @@ void scripted_fill(mio::sys *table) {
     table->sendmmsg = scripted_sendmmsg;
     table->read = scripted_read;
     table->write = scripted_write;
+    table->open = scripted_open;
+    table->unlink = scripted_unlink;
+    table->chmod = scripted_chmod;
+    table->lstat_mode = scripted_lstat_mode;
+    table->facts = scripted_facts;
+    table->reopen = scripted_reopen;
+    table->set_status = scripted_set_status;
+    table->read_nowait = scripted_read_nowait;
+    table->write_quiet = scripted_write_quiet;
+    table->tty_get = scripted_tty_get;
+    table->tty_set = scripted_tty_set;
+    table->tty_size = scripted_tty_size;
     table->eventfd = scripted_eventfd;
     table->pipe_cloexec = scripted_pipe_cloexec;
     table->poll_one = scripted_poll_one;

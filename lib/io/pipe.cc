@@ -1,0 +1,2 @@
+#include "io/stream.h"
+namespace mio { void channel_restore(loop *, channel *) {} }

@@ -1,0 +1,29 @@
+// A place for the names of unix sockets: a folder of its own on a kernel, any name in a simulated world.
+#pragma once
+
+#include "harness.h"
+
+#include <unistd.h>
+
+namespace api {
+
+struct unix_place {
+    char folder[40];
+    char path[64];
+    unix_place() {
+        snprintf(folder, sizeof folder, "/tmp/libmio-test-XXXXXX");
+        if (!on_sim()) ck_assert_ptr_nonnull(mkdtemp(folder));
+        snprintf(path, sizeof path, "%s/socket", folder);
+    }
+    ~unix_place() {
+        forget(path);
+        if (!on_sim()) rmdir(folder);
+    }
+    void forget(const char *name) const {
+        if (!on_sim()) unlink(name);
+    }
+    unix_place(const unix_place &) = delete;
+    unix_place &operator=(const unix_place &) = delete;
+};
+
+}
