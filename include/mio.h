@@ -16,6 +16,7 @@
 #include <mio/hook.h>
 #include <mio/listener.h>
 #include <mio/loop.h>
+#include <mio/pipe.h>
 #include <mio/poll.h>
 #include <mio/process.h>
 #include <mio/remote.h>
@@ -25,6 +26,7 @@
 #include <mio/stream.h>
 #include <mio/tcp.h>
 #include <mio/timer.h>
+#include <mio/tty.h>
 #include <mio/udp.h>
 #include <mio/unix.h>
 #include <mio/unix_datagram.h>

@@ -54,6 +54,14 @@ entry *readiness_find(readiness *r, const channel *c) {
     return e->owner == c ? e : nullptr;
 }
 
+// A device that the kernel does not watch, as /dev/null: there is nothing to wait for. (epoll says EPERM, a kqueue EINVAL
+// or ENODEV. io lets no regular files come here.)
+static bool file_never_waits(channel *c, int error) {
+    if ((c->flags & CHANNEL_FILE) == 0 || (error != MIO_EPERM && error != MIO_EINVAL && error != MIO_ENODEV)) return false;
+    c->flags = static_cast<uint16_t>(c->flags | CHANNEL_READY);
+    return true;
+}
+
 // A stream's descriptor has the number that was polled: whoever had polled it closed it without a word.
 __attribute__((noinline)) static void polled_evict(loop *l, channel *polled) {
     if (polled->in.state == request_state::started) request_settle(l, &polled->in, MIO_EBADF);
@@ -71,9 +79,11 @@ int readiness_attach(loop *l, readiness *r, channel *owner, int fd, bool watch_o
     mio_assert((e->tag & ENTRY_REGISTERED) == 0);
     const uint32_t kept = e->tag & ~(ENTRY_GENERATION - 1 - ENTRY_LISTED);
     e->tag = kept | ENTRY_REGISTERED | READY_OUT | (watch_out ? 0 : ENTRY_OUT_MASKED);
-    const bool unwatched = owner != nullptr && (owner->flags & CHANNEL_READY) != 0; // there is nothing to be told of
-    if (unwatched) e->tag = kept | READY_IN | READY_OUT;
-    const int error = unwatched ? 0 : r->with->add(l, fd, readiness_token(e, fd), entry_interest(r, e, owner));
+    int error = r->with->add(l, fd, readiness_token(e, fd), entry_interest(r, e, owner));
+    if (error < 0 && owner != nullptr && file_never_waits(owner, error)) {
+        e->tag = kept | READY_IN | READY_OUT;
+        error = 0;
+    }
     if (error < 0) {
         e->tag = kept;
         return error;

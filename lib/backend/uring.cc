@@ -129,7 +129,6 @@ __attribute__((noinline)) static int entry_attach(loop *l, uring_state *u, chann
     mio_assert(e->in == uring_op::none && e->out == uring_op::none);
     e->owner = c;
     e->bits &= ENTRY_LISTED;
-    if ((c->flags & CHANNEL_READY) != 0) e->bits |= ENTRY_IN_HOT; // never waits: there is nothing to poll for
     return 0;
 }
 

@@ -35,7 +35,7 @@ constexpr uint16_t CHANNEL_SHARED = 0x0400; // a listener that others may accept
 constexpr uint16_t CHANNEL_RECORDS = 0x0800; // SOCK_SEQPACKET, AF_UNIX: with CHANNEL_UNIX
 constexpr uint16_t CHANNEL_FILE = 0x1000;   // no socket: a pipe, a terminal, a device; read(2) and write(2)
 constexpr uint16_t CHANNEL_NOWAIT = 0x2000; // of these: its open file may wait, so each call says that it must not
-constexpr uint16_t CHANNEL_READY = 0x4000;  // of these: never waits and cannot be watched, as /dev/null
+constexpr uint16_t CHANNEL_READY = 0x4000;  // of these: cannot be watched, as the backend found out: never waits
 constexpr uint16_t CHANNEL_RESTORED = 0x8000; // of these: something is put back before it is closed (channel_restore)
 constexpr uint16_t CHANNEL_DATAGRAM = 0x0080; // SOCK_DGRAM; with CHANNEL_UNIX: AF_UNIX
 
@@ -51,7 +51,7 @@ struct extension {
     void (*watermark_cb)();
     void *watermark_arg;
     struct descriptors *taken; // of a stream that takes descriptors (core/descriptors.h)
-    int status_flags;          // CHANNEL_RESTORED: of fcntl(2)
+    struct kept *kept_status, *kept_modes; // CHANNEL_RESTORED: as they were (io/tty_restore.h)
 };
 
 struct close_note { // who asked to be told of the end

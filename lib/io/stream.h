@@ -69,7 +69,7 @@ static_assert(sizeof(stream) + sizeof(slab_header) <= 192, "a stream with its sl
 stream *stream_create(loop *l, int fd);
 
 // What kind of descriptor it has: CHANNEL_..., before anything is started on it.
-constexpr uint16_t STREAM_KINDS = CHANNEL_TCP | CHANNEL_UNIX | CHANNEL_RECORDS | CHANNEL_FILE | CHANNEL_NOWAIT | CHANNEL_READY;
+constexpr uint16_t STREAM_KINDS = CHANNEL_TCP | CHANNEL_UNIX | CHANNEL_RECORDS | CHANNEL_FILE | CHANNEL_NOWAIT;
 inline void stream_set_kind(stream *s, uint16_t what) {
     s->flags = static_cast<uint16_t>(s->flags | what);
     if ((what & (CHANNEL_RECORDS | CHANNEL_FILE)) != 0) s->bits |= STREAM_ODD;

@@ -1,0 +1,26 @@
+// What streams have changed of terminals and open files that are not theirs alone, and how it was.
+#pragma once
+
+#include "core/loop.h"
+
+#include <atomic>
+#include <termios.h>
+
+namespace mio {
+
+struct kept {
+    std::atomic<int> state; // KEPT_FREE, KEPT_BUSY, KEPT_SET
+    int fd;
+    int64_t pid;
+    bool is_modes;
+    int status;             // of fcntl(2)
+    struct termios modes;
+};
+
+// Notes how fd is, before it is changed. nullptr: there is no room. From then on mio_tty_reset and exit put it back.
+kept *kept_status_note(int fd, int status);
+kept *kept_modes_note(int fd, const struct termios *modes);
+// It was put back.
+void kept_forget(kept *k);
+
+}
