@@ -176,6 +176,8 @@ int sys_sendmmsg(int fd, struct sys_message *messages, unsigned n, int flags) {
 int sys_reopen(int fd) {
     char path[256];
     if (ttyname_r(fd, path, sizeof path) != 0) return -ENOTSUP;
+    // The master of a pair (/dev/ptmx, /dev/ptyXX) would be another pair's.
+    if (strncmp(path, "/dev/pt", 7) == 0 && strncmp(path, "/dev/pts/", 9) != 0) return -ENOTSUP;
     const int flags = ::fcntl(fd, F_GETFL);
     if (flags < 0) return -errno;
     const int again = ::open(path, (flags & O_ACCMODE) | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);

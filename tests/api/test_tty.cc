@@ -21,7 +21,7 @@ struct terminal {
 
 terminal terminal_open() {
     terminal t;
-    t.master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+    t.master = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC); // posix_openpt(3)
     ck_assert_int_ge(t.master, 0);
     assert_is(grantpt(t.master), 0);
     assert_is(unlockpt(t.master), 0);

@@ -297,12 +297,12 @@ TEST(connects_that_fail_say_why) {
 }
 
 TEST(a_full_backlog_is_told_at_once) {
-    unix_place place;
+    unix_abstract at;
     mio_loop_t *loop = loop_open();
     server s = {};
     mio_unix_listen_options_t options = MIO_UNIX_LISTEN_OPTIONS_INIT;
     options.backlog = 1;
-    assert_is(mio_unix_listen(loop, place.path, 0, &options, accepted, &s, &s.listener), 0);
+    assert_is(mio_unix_listen(loop, at.name, at.len, &options, accepted, &s, &s.listener), 0);
     assert_is(mio_listener_pause(s.listener), 0);
     run_for(loop, MIO_MILLISECOND); // an accept in the kernel has ended
     static outcome told[8];
@@ -311,7 +311,7 @@ TEST(a_full_backlog_is_told_at_once) {
     for (outcome &one : told) {
         mio_stream_t *stream;
         one.stop = true;
-        ck_assert_int_gt(mio_unix_connect(loop, place.path, 0, nullptr, connected, &one, &stream), 0);
+        ck_assert_int_gt(mio_unix_connect(loop, at.name, at.len, nullptr, connected, &one, &stream), 0);
         run_to_stop(loop);
         run_for(loop, 100 * MIO_MILLISECOND / (on_sim() ? 1 : 100));
         if (one.status == MIO_EAGAIN) full++;
@@ -332,20 +332,20 @@ static void connect_noted(mio_stream_t *, int status, void *) {
 }
 
 TEST(a_connect_that_ends_early_is_told_once_or_not_at_all) {
-    unix_place place;
+    unix_abstract at;
     mio_loop_t *loop = loop_open();
     server s = {};
-    assert_is(mio_unix_listen(loop, place.path, 0, nullptr, accepted, &s, &s.listener), 0);
+    assert_is(mio_unix_listen(loop, at.name, at.len, nullptr, accepted, &s, &s.listener), 0);
     mio_stream_t *stream;
     connect_told = 0;
-    mio_req_t id = mio_unix_connect(loop, place.path, 0, nullptr, connect_noted, nullptr, &stream);
+    mio_req_t id = mio_unix_connect(loop, at.name, at.len, nullptr, connect_noted, nullptr, &stream);
     ck_assert_int_gt(id, 0);
     assert_is(mio_req_cancel(loop, id), 0);
     run_for(loop, 50 * MIO_MILLISECOND);
     assert_is(connect_told, 1);
     assert_is(connect_status, MIO_ECANCELED); // it never left
     assert_is(mio_handle_close(stream, nullptr, nullptr), 0);
-    id = mio_unix_connect(loop, place.path, 0, nullptr, connect_noted, nullptr, &stream);
+    id = mio_unix_connect(loop, at.name, at.len, nullptr, connect_noted, nullptr, &stream);
     ck_assert_int_gt(id, 0);
     outcome closed = {};
     assert_is(mio_handle_close(stream, close_told, &closed), 0);
@@ -353,10 +353,10 @@ TEST(a_connect_that_ends_early_is_told_once_or_not_at_all) {
     assert_is(connect_told, 2);
     assert_is(connect_status, MIO_ECANCELED);
     assert_is(closed.calls, 1);
-    id = mio_unix_connect(loop, place.path, 0, nullptr, connect_noted, nullptr, &stream);
+    id = mio_unix_connect(loop, at.name, at.len, nullptr, connect_noted, nullptr, &stream);
     ck_assert_int_gt(id, 0);
     mio_handle_abandon(stream);
-    id = mio_unix_connect(loop, place.path, 0, nullptr, connect_noted, nullptr, &stream);
+    id = mio_unix_connect(loop, at.name, at.len, nullptr, connect_noted, nullptr, &stream);
     ck_assert_int_gt(id, 0);
     assert_is(mio_req_abandon(loop, id), 0);
     mio_handle_abandon(stream);
@@ -365,7 +365,7 @@ TEST(a_connect_that_ends_early_is_told_once_or_not_at_all) {
 }
 
 TEST(without_memory_nothing_is_taken) {
-    unix_place place;
+    unix_abstract at;
     mio_loop_t *loop = loop_open();
     counting *memory = loop_counting(loop);
     mio_stream_t *a = nullptr, *b = nullptr;
@@ -373,7 +373,7 @@ TEST(without_memory_nothing_is_taken) {
     memory->fail_at = 1;
     memory->fail_on = true;
     assert_is(mio_unix_pair(loop, nullptr, MIO_UNIX_STREAM, &a, &b), MIO_ENOMEM);
-    assert_is(mio_unix_connect(loop, place.path, 0, nullptr, connect_noted, nullptr, &a), MIO_ENOMEM);
+    assert_is(mio_unix_connect(loop, at.name, at.len, nullptr, connect_noted, nullptr, &a), MIO_ENOMEM);
     memory->fail_at = 0;
     memory->fail_on = false;
     ck_assert_ptr_null(a);

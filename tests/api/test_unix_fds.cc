@@ -40,7 +40,7 @@ void pile_make(pile *p, unsigned n) {
     p->fds[0] = ends[0];
     assert_is(close(ends[1]), 0);
     for (unsigned i = 1; i < n; i++) {
-        p->fds[i] = fcntl(ends[0], F_DUPFD_CLOEXEC, 0);
+        p->fds[i] = dup(ends[0]);
         ck_assert_int_ge(p->fds[i], 0);
     }
 }

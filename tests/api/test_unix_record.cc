@@ -252,14 +252,14 @@ TEST(a_full_socket_takes_the_next_record_when_the_peer_has_read) {
 }
 
 TEST(records_come_from_a_listener_and_move_with_their_boundaries) {
-    unix_place place;
+    unix_abstract at;
     mio_loop_t *loop = loop_open(), *there = loop_open();
     mio_listener_t *listener;
     static mio_stream_t *server;
     server = nullptr;
     mio_unix_listen_options_t options = MIO_UNIX_LISTEN_OPTIONS_INIT;
     options.type = MIO_UNIX_SEQPACKET;
-    assert_is(mio_unix_listen(loop, place.path, 0, &options, [](mio_listener_t *self, int status, mio_stream_t *stream, void *) {
+    assert_is(mio_unix_listen(loop, at.name, at.len, &options, [](mio_listener_t *self, int status, mio_stream_t *stream, void *) {
         if (is_over() || status < 0) return;
         assert_is(mio_handle_keep(stream), 0);
         server = stream;
@@ -269,7 +269,7 @@ TEST(records_come_from_a_listener_and_move_with_their_boundaries) {
     how.type = MIO_UNIX_SEQPACKET;
     mio_stream_t *client;
     outcome told = {};
-    ck_assert_int_gt(mio_unix_connect(loop, place.path, 0, &how, stream_told, &told, &client), 0);
+    ck_assert_int_gt(mio_unix_connect(loop, at.name, at.len, &how, stream_told, &told, &client), 0);
     record_write(loop, client, 11, 0, nullptr);
     record_write(loop, client, 0, 1, nullptr);
     run_to_stop(loop);

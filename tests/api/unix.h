@@ -26,4 +26,16 @@ struct unix_place {
     unix_place &operator=(const unix_place &) = delete;
 };
 
+// A name that leaves nothing behind, even if its test is left in its middle.
+struct unix_abstract {
+    char name[64];
+    size_t len;
+    unix_abstract() {
+        static int number;
+        name[0] = 0;
+        const int n = snprintf(name + 1, sizeof name - 1, "libmio-test-%d-%d", static_cast<int>(getpid()), number++);
+        len = 1 + static_cast<size_t>(n);
+    }
+};
+
 }

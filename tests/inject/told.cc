@@ -152,6 +152,11 @@ static void on_accepted(mio_listener_t *listener, int status, mio_stream_t *stre
     callback_run(t, [=] { cb_of<mio_listener_cb>(t)(listener, status, stream, t->arg); });
 }
 
+static void on_descriptors(mio_stream_t *stream, int status, int *fds, unsigned n, void *arg) {
+    told *t = static_cast<told *>(arg);
+    callback_run(t, [=] { cb_of<mio_unix_fds_cb>(t)(stream, status, fds, n, t->arg); });
+}
+
 static void on_timer(mio_timer_t *timer, void *arg) {
     told *t = static_cast<told *>(arg);
     callback_run(t, [=] { cb_of<mio_timer_cb>(t)(timer, t->arg); });
@@ -272,6 +277,29 @@ mio_req_t WRAPPED(mio_stream_write_flags)(mio_stream_t *stream, mio_buf_t *bufs,
                                           mio_write_cb cb, void *arg) {
     return write_start(stream, bufs, n, flags, true, cb, arg);
 }
+mio_req_t WRAPPED(mio_unix_write_fds)(mio_stream_t *stream, mio_buf_t *bufs, unsigned n, int *fds, unsigned nfds,
+                                      mio_write_cb cb, void *arg) {
+    inside_call here("mio_unix_write_fds");
+    mio_buf_t given[MIO_BUFS_MAX] = {};
+    int travel[MIO_UNIX_FDS_MAX] = {};
+    for (unsigned i = 0; bufs != nullptr && i < n && i < MIO_BUFS_MAX; i++) given[i] = bufs[i];
+    for (unsigned i = 0; fds != nullptr && i < nfds && i < MIO_UNIX_FDS_MAX; i++) travel[i] = fds[i];
+    told *t = cb == nullptr ? nullptr : told_new("a write", last::once, cb, arg, loop_of(stream), stream);
+    const mio_req_t id = mio_unix_write_fds(stream, bufs, n, fds, nfds, t == nullptr ? nullptr : on_written, t);
+    if (t != nullptr) told_started(t, id);
+    if (id < 0) return id;
+    bufs_owned(given, n, -1);
+    for (unsigned i = 0; i < nfds; i++) owned_fd(travel[i], false);
+    return id;
+}
+int WRAPPED(mio_unix_take_fds)(mio_stream_t *stream, unsigned most, mio_unix_fds_cb cb, void *arg) {
+    inside_call here("mio_unix_take_fds");
+    if (cb == nullptr) return mio_unix_take_fds(stream, most, cb, arg);
+    told *t = told_new("descriptors", last::never, cb, arg, loop_of(stream), stream);
+    const int error = mio_unix_take_fds(stream, most, on_descriptors, t);
+    if (error < 0) t->taken = false;
+    return error;
+}
 mio_req_t WRAPPED(mio_stream_shutdown)(mio_stream_t *stream, mio_stream_cb cb, void *arg) {
     inside_call here("mio_stream_shutdown");
     if (cb == nullptr) return mio_stream_shutdown(stream, cb, arg);
@@ -305,6 +333,31 @@ int WRAPPED(mio_tcp_listen)(mio_loop_t *loop, const char *host, int port, const 
     const int error = mio_tcp_listen(loop, host, port, options, on_accepted, t, out);
     if (error < 0) t->taken = false;
     else t->handle = *out;
+    return error;
+}
+mio_req_t WRAPPED(mio_unix_connect)(mio_loop_t *loop, const char *name, size_t len, const mio_unix_connect_options_t *options,
+                                    mio_connect_cb cb, void *arg, mio_stream_t **out) {
+    inside_call here("mio_unix_connect");
+    if (cb == nullptr) return mio_unix_connect(loop, name, len, options, cb, arg, out);
+    told *t = told_new("a connect", last::once, cb, arg, loop, nullptr);
+    const mio_req_t id = told_started(t, mio_unix_connect(loop, name, len, options, on_stream, t, out));
+    if (id > 0) t->handle = *out;
+    return id;
+}
+int WRAPPED(mio_unix_listen)(mio_loop_t *loop, const char *name, size_t len, const mio_unix_listen_options_t *options,
+                             mio_listener_cb cb, void *arg, mio_listener_t **out) {
+    inside_call here("mio_unix_listen");
+    if (cb == nullptr) return mio_unix_listen(loop, name, len, options, cb, arg, out);
+    told *t = told_new("a listener", last::ended, cb, arg, loop, nullptr);
+    const int error = mio_unix_listen(loop, name, len, options, on_accepted, t, out);
+    if (error < 0) t->taken = false;
+    else t->handle = *out;
+    return error;
+}
+int WRAPPED(mio_pipe_adopt)(mio_loop_t *loop, int fd, mio_stream_t **out) {
+    inside_call here("mio_pipe_adopt");
+    const int error = mio_pipe_adopt(loop, fd, out);
+    if (error == 0) owned_fd(fd, false);
     return error;
 }
 int WRAPPED(mio_listener_adopt)(mio_loop_t *loop, int fd, mio_listener_cb cb, void *arg, mio_listener_t **out) {
