@@ -21,6 +21,7 @@
 #include <mio/process.h>
 #include <mio/remote.h>
 #include <mio/req.h>
+#include <mio/resolve.h>
 #include <mio/signal.h>
 #include <mio/sim.h>
 #include <mio/stream.h>
@@ -31,7 +32,7 @@
 #include <mio/unix.h>
 #include <mio/unix_datagram.h>
 #include <mio/wakeup.h>
-#include <mio/work.h>
 #include <mio/watch.h>
+#include <mio/work.h>
 
 #endif

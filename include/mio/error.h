@@ -72,7 +72,16 @@
     X(MIO_ETOOMANYREFS, -ETOOMANYREFS, "too many descriptors under way")                  \
     X(MIO_ETXTBSY, -ETXTBSY, "program is being run")                                      \
     X(MIO_EXDEV, -EXDEV, "crosses devices")                                               \
-    X(MIO_EOF, -4097, "end of stream")
+    X(MIO_EOF, -4097, "end of stream")                                                    \
+    X(MIO_EAI_AGAIN, -4201, "the name server did not answer; try again")                  \
+    X(MIO_EAI_FAIL, -4202, "the name server failed")                                      \
+    X(MIO_EAI_NONAME, -4203, "no such host or service")                                   \
+    X(MIO_EAI_NODATA, -4204, "the host has no address of that kind")                      \
+    X(MIO_EAI_FAMILY, -4205, "the resolver does not know the address family")             \
+    X(MIO_EAI_SERVICE, -4206, "no such service for that kind of socket")                  \
+    X(MIO_EAI_BADFLAGS, -4207, "the resolver does not know the flags")                    \
+    X(MIO_EAI_SOCKTYPE, -4208, "the resolver does not know the kind of socket")           \
+    X(MIO_EAI_OVERFLOW, -4209, "the name is too long")
 
 enum mio_error MIO_ENUM_ {
 #define MIO_ERROR_ENUM_(name, value, text) name = value,

@@ -171,6 +171,17 @@ MIO_API int mio_sim_format(const mio_sim_fault_t *fault, char *text, size_t size
  * list; MIO_ENOENT: the whole list does not fail, and is as it was. MIO_EINVAL: NULL. [any thread] */
 MIO_API int mio_sim_shrink(unsigned *list, unsigned n, mio_sim_fails_cb fails, void *arg);
 
+/* The resolver of a world knows "localhost" (::1 and 127.0.0.1), and what it is told here: addr is one more address of
+ * host, in this order, its port ignored; of several names that an address has, the first one told answers for it. NULL:
+ * host is there and has none (MIO_EAI_NODATA). mio_sim_name_fails: asking for host ends with error, whatever else it has
+ * (MIO_EAI_AGAIN, MIO_EAI_FAIL, ...; 0: no longer). mio_sim_forget_name: all of host goes. Names compare without regard
+ * to case and to a dot at the end. A question gets the answer of the moment at which it is answered.
+ * MIO_EINVAL: NULL, no host name (mio/resolve.h), an address that is neither IPv4 nor IPv6, an error > 0. MIO_ENOMEM.
+ * MIO_ENOENT: forget an unknown name. MIO_EPERM: another thread. */
+MIO_API MIO_CHECK_RESULT int mio_sim_add_name(mio_sim_t *world, const char *host, const mio_addr_t *addr);
+MIO_API MIO_CHECK_RESULT int mio_sim_name_fails(mio_sim_t *world, const char *host, int error);
+MIO_API int mio_sim_forget_name(mio_sim_t *world, const char *host);
+
 /* Frees the world with all that is left in it. MIO_EBUSY: a loop lives in it, or it is run. MIO_EPERM: another thread.
  * NULL: 0. */
 MIO_API int mio_sim_destroy(mio_sim_t *world);

@@ -9,6 +9,7 @@
 //   sim_unix.cc     unix sockets, as TCP without a network: names, pairs, records, pipes
 //   sim_fault.cc    the schedule of faults, and what those that last do to the others (mio_sim_schedule)
 //   sim_draw.cc     faults drawn from a seed, told to people, left out one by one; knows no world
+//   sim_hosts.cc    hosts and their addresses: what the resolver of a world says
 //   sim_sys.cc      the table of system calls that loops of a world see
 //   sim_files.cc    files in memory: what there is, and by which names
 //   sim_files_sys.cc  the calls on them that loops of a world see
@@ -388,6 +389,15 @@ inline bool sim_loop_has_work(const sim_loop *l) { return l->ready_count + l->la
 
 extern const struct sys sys_sim; // sim_sys.cc
 
+// --- names (sim_hosts.cc) -------------------------------------------------------------------------------------------
+
+struct sim_host;
+int sim_getaddrinfo(const char *host, const char *service, const struct addrinfo *hints, struct addrinfo **out);
+void sim_freeaddrinfo(struct addrinfo *list);
+int sim_getnameinfo(const struct sockaddr *addr, socklen_t len, char *host, size_t host_size, char *service,
+                    size_t service_size, int flags);
+void sim_hosts_free(sim_world *w);
+
 // --- the world ------------------------------------------------------------------------------------------------------
 
 struct sim_world {
@@ -414,6 +424,7 @@ struct sim_world {
     struct sim_files *files;   // backend/sim_files.h; nullptr: none was asked for yet
     sim_name *names;
     uint32_t name_sequence;
+    sim_host *hosts;
     uint16_t next_port;
     bool running;
     uint32_t ports[65536];     // sockets per local port

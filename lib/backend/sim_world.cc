@@ -296,10 +296,11 @@ static int options_complete(mio_sim_options_t *o) {
 static void world_free(sim_world *w) {
     for (uint32_t i = 0; i < w->fd_slots; i++) sim_memory_release(w->fds[i], sizeof(sim_fd));
     while (!link_alone(&w->sockets)) sim_socket_free(sim_socket_of_all(w->sockets.next));
-    sim_names_free(w);
+    sim_hosts_free(w);
     sim_memory_release(w->fds, w->fd_slots * sizeof(sim_fd *));
     sim_files_free(w);
     sim_faults_free(w);
+    sim_names_free(w);
     sim_memory_release(w->events, w->event_capacity * sizeof(sim_event));
     sim_memory_release(w, sizeof *w);
 }

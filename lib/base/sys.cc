@@ -6,6 +6,7 @@
 #include "base/sys_platform.h"
 
 #include <fcntl.h>
+#include <netdb.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -43,6 +44,40 @@ static int sys_thread_start(pthread_t *thread, void *(*run)(void *), void *arg) 
     const int error = pthread_create(thread, nullptr, run, arg);
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
     return -error;
+}
+
+// EAI_NODATA and EAI_ADDRFAMILY are not everywhere, or are other names for EAI_NONAME.
+static int resolver_result(int result) {
+    switch (result) {
+    case 0: return 0;
+    case EAI_AGAIN: return SYS_RESOLVER - RESOLVER_AGAIN;
+    case EAI_FAIL: return SYS_RESOLVER - RESOLVER_FAIL;
+    case EAI_NONAME: return SYS_RESOLVER - RESOLVER_NONAME;
+    case EAI_FAMILY: return SYS_RESOLVER - RESOLVER_FAMILY;
+    case EAI_SERVICE: return SYS_RESOLVER - RESOLVER_SERVICE;
+    case EAI_BADFLAGS: return SYS_RESOLVER - RESOLVER_BADFLAGS;
+    case EAI_SOCKTYPE: return SYS_RESOLVER - RESOLVER_SOCKTYPE;
+    case EAI_OVERFLOW: return SYS_RESOLVER - RESOLVER_OVERFLOW;
+    case EAI_MEMORY: return -ENOMEM;
+    case EAI_SYSTEM: return errno != 0 ? -errno : -EIO;
+    }
+#if defined(EAI_NODATA) && EAI_NODATA != EAI_NONAME
+    if (result == EAI_NODATA) return SYS_RESOLVER - RESOLVER_NODATA;
+#endif
+#if defined(EAI_ADDRFAMILY) && EAI_ADDRFAMILY != EAI_NONAME
+    if (result == EAI_ADDRFAMILY) return SYS_RESOLVER - RESOLVER_NODATA;
+#endif
+    return SYS_RESOLVER - RESOLVER_FAIL;
+}
+
+static int sys_getaddrinfo(const char *host, const char *service, const struct addrinfo *hints, struct addrinfo **out) {
+    return resolver_result(::getaddrinfo(host, service, hints, out));
+}
+static void sys_freeaddrinfo(struct addrinfo *list) { ::freeaddrinfo(list); }
+static int sys_getnameinfo(const struct sockaddr *addr, socklen_t len, char *host, size_t host_size, char *service,
+                           size_t service_size, int flags) {
+    return resolver_result(::getnameinfo(addr, len, host, static_cast<socklen_t>(host_size), service,
+                                         static_cast<socklen_t>(service_size), flags));
 }
 
 static int sys_bind(int fd, const struct sockaddr *addr, socklen_t len) { return negated(::bind(fd, addr, len)); }
@@ -102,6 +137,9 @@ const sys sys_real = {
     sys_monotonic_ns,
     sys_thread_start,
     sys_environment,
+    sys_getaddrinfo,
+    sys_freeaddrinfo,
+    sys_getnameinfo,
     sys_socket,
     sys_socketpair,
     sys_bind,

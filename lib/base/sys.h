@@ -13,6 +13,7 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
+struct addrinfo;
 struct epoll_event;
 struct io_uring_params;
 struct kevent;
@@ -38,6 +39,13 @@ struct fd_facts {
     bool tty;      // isatty(3)
 };
 
+// What a resolver says: its numbers differ between systems, and are told from errno by lying below it.
+constexpr int SYS_RESOLVER = -4200;
+enum resolver_error {
+    RESOLVER_AGAIN = 1, RESOLVER_FAIL, RESOLVER_NONAME, RESOLVER_NODATA, RESOLVER_FAMILY, RESOLVER_SERVICE,
+    RESOLVER_BADFLAGS, RESOLVER_SOCKTYPE, RESOLVER_OVERFLOW
+};
+
 struct sys {
     // Memory: malloc, realloc, free; sizes are given back for the tables that count. nullptr: none left.
     void *(*alloc)(size_t size);
@@ -59,6 +67,12 @@ struct sys {
     // pthread_create(3), every signal blocked in the new thread.
     int (*thread_start)(pthread_t *thread, void *(*run)(void *), void *arg);
     const char *(*environment)(const char *name); // secure_getenv(3): nullptr also where it is not to be trusted
+
+    // getaddrinfo(3), getnameinfo(3): 0, -errno, or SYS_RESOLVER minus a resolver_error. Both may block for minutes.
+    int (*getaddrinfo)(const char *host, const char *service, const struct addrinfo *hints, struct addrinfo **out);
+    void (*freeaddrinfo)(struct addrinfo *list);
+    int (*getnameinfo)(const struct sockaddr *addr, socklen_t len, char *host, size_t host_size, char *service,
+                       size_t service_size, int flags);
 
     int (*socket)(int domain, int type, int protocol);
     int (*socketpair)(int domain, int type, int protocol, int fds[2]);

@@ -109,6 +109,7 @@ loose_request *loose_create(loop *l, const job_kind *kind, size_t payload, void 
     req->since_ms = static_cast<uint32_t>(l->now_ns >> 20);
     req->with = 0;
     req->away = false;
+    req->referenced = true;
     req->silent = false;
     timer_node_init(&req->deadline, TIMER_OF_LOOSE);
     work->req = req;
@@ -121,7 +122,7 @@ static void loose_free(loop *l, loose_request *req) {
     mio_assert(req->on == l && req->state == request_state::free);
     if (req->deadline.state != timer_state::idle) timer_disarm(l, &req->deadline);
     l->requests--;
-    l->alive--;
+    if (req->referenced) l->alive--;
     slab_give(&l->slabs[SLAB_LOOSE], req);
 }
 

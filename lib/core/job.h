@@ -61,6 +61,7 @@ struct loose_request : user_request { // 96 bytes
     uint32_t since_ms; // when it was started, loop time, for dumps
     int32_t with;      // an early end was asked for: with what
     bool away;         // the workers have its job: they alone know the job's state
+    bool referenced;   // keeps the loop alive
     bool silent;       // nobody is to be called
     timer_node deadline;
 };
@@ -100,6 +101,17 @@ loose_request *loose_create(loop *l, const job_kind *kind, size_t payload, void 
 void loose_drop(loop *l, loose_request *req);
 // Starts it: with the next flush op_code::job goes to the workers, any other op to the backend.
 inline void loose_start(loop *l, loose_request *req, op_code op) { carrier_start(l, req, op); }
+// The same without anybody to do it: it ends so in the next completions phase.
+inline void loose_settle(loop *l, loose_request *req, int32_t result) {
+    req->op = op_code::job;
+    request_settle(l, req, result);
+}
+// It does not keep the loop alive: something else, for which it was started, does.
+inline void loose_unref(loop *l, loose_request *req) {
+    mio_assert(req->referenced);
+    req->referenced = false;
+    l->alive--;
+}
 inline mio_req_t loose_id(const loose_request *req) { return id_make(0, slab_index(req), slab_generation(req)); }
 
 // --- what backends and the turn call --------------------------------------------------------------------------------

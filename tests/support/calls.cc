@@ -7,7 +7,7 @@ namespace test {
 const char *call_name(call which) {
     static const char *const names[CALLS] = {
         "alloc",         "resize",       "release",         "map",           "unmap",       "map_wipe_on_fork",
-        "map_shared",    "map_fd",       "monotonic_ns",    "thread_start",  "environment", "socket",        "socketpair", "bind",        "listen",
+        "map_shared",    "map_fd",       "monotonic_ns",    "thread_start",  "environment", "getaddrinfo", "freeaddrinfo", "getnameinfo", "socket",        "socketpair", "bind",        "listen",
         "connect",       "accept4",      "shutdown",        "close",         "getsockname", "getpeername",
         "getsockopt",    "setsockopt",   "dup_cloexec",     "set_nonblocking", "recv",      "recvmsg",
         "send",          "sendmsg",      "recvmmsg",        "sendmmsg",      "read",            "write",
@@ -29,8 +29,8 @@ bool call_allocates(call which) {
 
 bool call_can_fail(call which) {
     return which != call::release && which != call::unmap && which != call::monotonic_ns &&
-           which != call::environment && which != call::sigaction && which != call::thread_sigmask &&
-           which != call::child_wait && which != call::child_kill;
+           which != call::environment && which != call::freeaddrinfo && which != call::sigaction &&
+           which != call::thread_sigmask && which != call::child_wait && which != call::child_kill;
 }
 
 int call_usual_error(call which) {
@@ -67,6 +67,8 @@ int call_usual_error(call which) {
     case call::getsockopt:
     case call::setsockopt: return ENOPROTOOPT;
     case call::thread_start: return EAGAIN;
+    case call::getaddrinfo:
+    case call::getnameinfo: return ENOMEM;
     case call::recv:
     case call::recvmsg:
     case call::send:
@@ -102,6 +104,7 @@ int call_usual_error(call which) {
     case call::child_wait:
     case call::child_kill:
     case call::monotonic_ns:
+    case call::freeaddrinfo:
     case call::environment: break;
     }
     return 0;

@@ -114,6 +114,17 @@ static int failing_close_fd(int fd) {
         return error != 0 ? -error : state.base->name arguments;                                                      \
     }
 
+FAILING(int, getaddrinfo,
+        (const char *host, const char *service, const struct addrinfo *hints, struct addrinfo **out),
+        (host, service, hints, out))
+static void failing_freeaddrinfo(struct addrinfo *list) {
+    called(call::freeaddrinfo);
+    state.base->freeaddrinfo(list);
+}
+FAILING(int, getnameinfo,
+        (const struct sockaddr *addr, socklen_t len, char *host, size_t host_size, char *service, size_t service_size,
+         int flags),
+        (addr, len, host, host_size, service, service_size, flags))
 static const char *failing_environment(const char *name) {
     called(call::environment);
     return state.base->environment(name);
@@ -194,6 +205,9 @@ const mio::sys *failing_open(const mio::sys *base) {
     table->map_fd = failing_map_fd;
     table->monotonic_ns = failing_monotonic_ns;
     table->environment = failing_environment;
+    table->getaddrinfo = failing_getaddrinfo;
+    table->freeaddrinfo = failing_freeaddrinfo;
+    table->getnameinfo = failing_getnameinfo;
     table->socket = failing_socket;
     table->socketpair = failing_socketpair;
     table->bind = failing_bind;

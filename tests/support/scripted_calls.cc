@@ -383,6 +383,20 @@ static int scripted_thread_start(pthread_t *thread, void *(*run)(void *), void *
     const int result = simple(call::thread_start, -1);
     return result < 0 ? result : mio::sys_real.thread_start(thread, run, arg);
 }
+static int scripted_getaddrinfo(const char *host, const char *service, const struct addrinfo *hints,
+                                struct addrinfo **out) {
+    const int result = simple(call::getaddrinfo, -1);
+    return result < 0 ? result : mio::sys_real.getaddrinfo(host, service, hints, out);
+}
+static void scripted_freeaddrinfo(struct addrinfo *list) {
+    (void)simple(call::freeaddrinfo, -1);
+    mio::sys_real.freeaddrinfo(list);
+}
+static int scripted_getnameinfo(const struct sockaddr *addr, socklen_t len, char *host, size_t host_size, char *service,
+                                size_t service_size, int flags) {
+    const int result = simple(call::getnameinfo, -1);
+    return result < 0 ? result : mio::sys_real.getnameinfo(addr, len, host, host_size, service, service_size, flags);
+}
 static int scripted_spawn(const struct mio::spawn_plan *) {
     queued *q = begin(call::spawn, -1);
     return static_cast<int>(end(call::spawn, -1, 0, 0, 0, q, q != nullptr ? q->result.value : -EAGAIN));
@@ -477,6 +491,9 @@ void scripted_fill(mio::sys *table) {
     table->epoll_ctl = scripted_epoll_ctl;
     table->epoll_wait_ns = scripted_epoll_wait_ns;
     table->environment = scripted_environment;
+    table->getaddrinfo = scripted_getaddrinfo;
+    table->freeaddrinfo = scripted_freeaddrinfo;
+    table->getnameinfo = scripted_getnameinfo;
     table->uring_setup = scripted_uring_setup;
     table->uring_enter = scripted_uring_enter;
     table->uring_register = scripted_uring_register;
