@@ -115,8 +115,8 @@ MIO_API mio_req_t mio_fs_close(mio_loop_t *loop, int fd, mio_fs_cb cb, void *arg
  * descriptors and processes may share; what has no positions (a pipe, a terminal) is read as it comes, whatever the
  * offset. Appends to each buffer's len up to its cap, in order. Fewer bytes than there is
  * room for come before the end of a file, and from what is no file. MIO_ENOBUFS (at the start): there is no room at all.
- * MIO_EINVAL (at the start): an empty buffer, a borrowed one (what a disk writes into cannot be taken back: use
- * mio_buf_alloc or mio_buf_wrap), other offsets below 0. A buffer that is shared must not be read into. */
+ * MIO_EINVAL (at the start): an empty buffer, one that is shared, a borrowed one (what a disk writes into cannot be taken
+ * back: use mio_buf_alloc or mio_buf_wrap), other offsets below 0. */
 MIO_API mio_req_t mio_fs_read(mio_loop_t *loop, int fd, mio_buf_t *bufs, unsigned nbufs, int64_t offset,
                               mio_fs_read_cb cb, void *arg);
 

@@ -15,6 +15,7 @@
 #include "backend/uring_features.h"
 
 #include "backend/uring_ring.h"
+#include "base/sys_files.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -39,7 +40,7 @@ const uring_feature_name uring_feature_names[] = {
     {"send", MIO_URING_SEND, "a send cannot be silent about its success, or is silent about its failure"},
     {"connect", MIO_URING_CONNECT, "no connect"},
     {"zerocopy", MIO_URING_ZEROCOPY, "no TCP send that lends its memory and tells when it is returned"},
-    {"files", MIO_URING_FILES, "files are not opened, or not closed"},
+    {"files", MIO_URING_FILES, "no facts about a file"},
 };
 const unsigned uring_feature_count = sizeof uring_feature_names / sizeof uring_feature_names[0];
 
@@ -412,18 +413,12 @@ static void opcodes_ask(const uring_ring *r, opcodes *out) {
 
 static bool try_files(uring_ring *r) {
     constexpr uint64_t TOKEN = 91;
+    alignas(8) static char facts[512];
     struct io_uring_cqe answer;
     struct io_uring_sqe *sqe = uring_ring_sqe(r);
-    io_uring_prep_openat(sqe, AT_FDCWD, "/", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+    io_uring_prep_statx(sqe, AT_FDCWD, "/", 0, sys_statx_mask(), reinterpret_cast<struct statx *>(facts));
     sqe->user_data = TOKEN;
-    if (!scratch_await(r, TOKEN, &answer) || answer.res < 0) return false;
-    const int fd = answer.res;
-    sqe = uring_ring_sqe(r);
-    io_uring_prep_close(sqe, fd);
-    sqe->user_data = TOKEN + 1;
-    if (scratch_await(r, TOKEN + 1, &answer) && answer.res == 0) return true;
-    calls->close(fd);
-    return false;
+    return sys_statx_size() <= sizeof facts && scratch_await(r, TOKEN, &answer) && answer.res == 0;
 }
 
 static void try_all(uring_ring *r, uring_features *f) {
@@ -438,7 +433,7 @@ static void try_all(uring_ring *r, uring_features *f) {
     if (op.known[IORING_OP_ASYNC_CANCEL] == 0 || !try_cancel(r)) return; // what cannot be cancelled is not begun
     f->works |= MIO_URING_CANCEL;
     for (unsigned i = 0; i < 64; i++) f->opcodes |= static_cast<uint64_t>(op.known[i] != 0) << i;
-    if (op.known[IORING_OP_OPENAT] != 0 && op.known[IORING_OP_CLOSE] != 0 && try_files(r)) f->works |= MIO_URING_FILES;
+    if (op.known[IORING_OP_STATX] != 0 && try_files(r)) f->works |= MIO_URING_FILES;
     if (op.known[IORING_OP_ACCEPT] != 0 && try_accept(r)) f->works |= MIO_URING_ACCEPT;
     if (op.known[IORING_OP_CONNECT] != 0 && try_connect(r)) f->works |= MIO_URING_CONNECT;
     bool unix_end = false;

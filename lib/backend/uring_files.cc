@@ -2,7 +2,7 @@
 // completion. What the kernel reads and writes meanwhile lies in the job, or in buffers that the request holds.
 //
 //   reads, writes                    READ, WRITE of one piece, READV, WRITEV of several; a short write goes on
-//   open, close, sync, stat, ...     one opcode each
+//   close, sync, stat, rename, ...   one opcode each
 //   the rest                         the workers: no opcode, or many steps
 //
 // What one must know:
@@ -11,10 +11,12 @@
 //   2. What would wait is done by threads of the kernel's: beyond the bytes of a file that are in memory it is a pool.
 //   3. A cancel ends what such a thread has not begun; what it has begun may go on. So an abandonable operation is not
 //      waited for: its job stays here until the completion, and what that brings is disposed of.
-//   4. Of a ring that another thread leaves behind while it lives, results are lost (uring_move.cc): the operations have
-//      ended, MIO_EIO, and a descriptor that was opened just then stays open.
-//   5. An open is tried with O_NONBLOCK first, which a FIFO takes for the caller's wish: it would not wait for its other
-//      end, or fail with ENXIO. So opens begin in a thread of the kernel's.
+//   4. Of a ring that another thread leaves behind results are lost (uring_move.cc), also when it has ended (6.18). What
+//      gives the same when it is done twice is done again by the next ring; of the rest nobody knows: MIO_EIO. (A thread
+//      that ends cancels what it has not begun: ECANCELED that nobody asked for.)
+//   5. An open is tried with O_NONBLOCK first, which a FIFO takes for the caller's wish: it does not wait for its other
+//      end, or fails with ENXIO. From the beginning in a thread of the kernel's it is no faster than a worker's, and when
+//      its result is lost or late (4) nobody can close the descriptor. So the workers open.
 //   6. A read or write of what has no positions ignores the offset, where pread(2) would refuse.
 
 #include "backend/uring.h"
@@ -45,7 +47,6 @@ constexpr unsigned NO_OPCODE = 255;
 static unsigned opcode_of(const fs_call *call) {
     const bool one = call->piece_count == 1;
     switch (call->op) {
-    case fs_op::open: return IORING_OP_OPENAT;
     case fs_op::close: return IORING_OP_CLOSE;
     case fs_op::read: return one ? IORING_OP_READ : IORING_OP_READV;
     case fs_op::write: return one ? IORING_OP_WRITE : IORING_OP_WRITEV;
@@ -62,6 +63,7 @@ static unsigned opcode_of(const fs_call *call) {
     case fs_op::mkdir: return IORING_OP_MKDIRAT;
     case fs_op::link: return IORING_OP_LINKAT;
     case fs_op::symlink: return IORING_OP_SYMLINKAT;
+    case fs_op::open: // 5
     case fs_op::truncate:
     case fs_op::mkdir_all:
     case fs_op::remove_all:
@@ -113,10 +115,6 @@ static void file_prepare(struct io_uring_sqe *sqe, fs_call *call) {
     const auto n = static_cast<unsigned>(call->piece_count != 0 ? call->pieces->iov_len : 0);
     const unsigned opcode = opcode_of(call);
     switch (opcode) {
-    case IORING_OP_OPENAT:
-        io_uring_prep_openat(sqe, AT_FDCWD, call->path, call->flags | O_CLOEXEC, static_cast<mode_t>(call->mode));
-        sqe->flags |= IOSQE_ASYNC; // 5
-        break;
     case IORING_OP_CLOSE: io_uring_prep_close(sqe, call->fd); break;
     case IORING_OP_READ: io_uring_prep_read(sqe, call->fd, base, n, at); break;
     case IORING_OP_WRITE: io_uring_prep_write(sqe, call->fd, base, n, at); break;
@@ -256,18 +254,16 @@ static bool bytes_arrived(fs_call *call, int n) {
 
 // The call's result, by what the kernel says. false: it is not over.
 static bool call_answered(fs_call *call, int result) {
+    if (result == -ECANCELED) { // who asked for that knows; else it has not begun, and is asked for anew
+        call->result = result;
+        return false;
+    }
     const bool closed = call->op == fs_op::close && (result == -EINTR || result == -EINPROGRESS);
-    call->result = result > 0 && call->op != fs_op::open ? 0 : closed ? 0 : result;
+    call->result = result > 0 || closed ? 0 : result;
     if (result < 0) return closed || result != -EINTR;
     if (fs_call_is_held(call)) return bytes_arrived(call, result);
     if (call->op == fs_op::stat || call->op == fs_op::lstat || call->op == fs_op::fstat) facts_arrived(call);
     return true;
-}
-
-// Nobody waits for it: what it brought is disposed of, with the job.
-static void file_left(job *work, int result) {
-    call_of(work)->result = result;
-    job_free(work);
 }
 
 void uring_file_complete(loop *l, uring_state *u, const struct io_uring_cqe *cqe) {
@@ -279,7 +275,7 @@ void uring_file_complete(loop *l, uring_state *u, const struct io_uring_cqe *cqe
     const bool cancelled = file->cancelled;
     file_give(f, file);
     if (req == nullptr) {
-        file_left(work, cqe->res);
+        job_free(work);
         return;
     }
     fs_call *call = call_of(work);
@@ -338,6 +334,49 @@ void uring_file_cancel(loop *l, uring_state *u, request *carrier) {
 
 // --- the ring goes --------------------------------------------------------------------------------------------------
 
+// Whether it was done or not, or in part: done once more it has done the same.
+static bool call_may_repeat(const fs_call *call) {
+    switch (call->op) {
+    case fs_op::read:
+    case fs_op::write: return call->offset >= 0;
+    case fs_op::fsync:
+    case fs_op::fdatasync:
+    case fs_op::stat:
+    case fs_op::lstat:
+    case fs_op::fstat:
+    case fs_op::ftruncate:
+    case fs_op::allocate: return true;
+    case fs_op::close: // these leave something behind
+    case fs_op::rename:
+    case fs_op::unlink:
+    case fs_op::rmdir:
+    case fs_op::mkdir:
+    case fs_op::link:
+    case fs_op::symlink: return false;
+    case fs_op::open: // and these are never in the ring
+    case fs_op::truncate:
+    case fs_op::mkdir_all:
+    case fs_op::remove_all:
+    case fs_op::readlink:
+    case fs_op::realpath:
+    case fs_op::readdir:
+    case fs_op::chmod:
+    case fs_op::fchmod:
+    case fs_op::chown:
+    case fs_op::lchown:
+    case fs_op::fchown:
+    case fs_op::utimes:
+    case fs_op::lutimes:
+    case fs_op::futimes:
+    case fs_op::access:
+    case fs_op::temp_file:
+    case fs_op::temp_folder:
+    case fs_op::copy:
+    case fs_op::statfs: break;
+    }
+    return false;
+}
+
 void uring_files_uproot(loop *l, uring_state *u, bool again) {
     uring_files *f = &u->files;
     for (uint32_t i = 0; i < f->used; i++) {
@@ -347,7 +386,8 @@ void uring_files_uproot(loop *l, uring_state *u, bool again) {
         job *work = file->work;
         const bool cancelled = file->cancelled;
         file_give(f, file);
-        if (req == nullptr) file_left(work, MIO_ECANCELED);
+        if (req == nullptr) job_free(work);
+        else if (again && !cancelled && call_may_repeat(call_of(work))) queue_push(&f->wanted, static_cast<request *>(req));
         else request_settle(l, req, cancelled ? MIO_ECANCELED : MIO_EIO);
     }
     if (again) return;
@@ -361,7 +401,7 @@ void uring_files_close(loop *l, uring_state *u, bool in_child) {
         mio_assert(in_child || file->req == nullptr);
         // In a child, core frees the jobs of requests; here are those that have none. Elsewhere the kernel may still
         // write into theirs: they stay.
-        if (in_child && file->work != nullptr && file->req == nullptr) file_left(file->work, MIO_ECANCELED);
+        if (in_child && file->work != nullptr && file->req == nullptr) job_free(file->work);
     }
     memory_release(&l->mem, f->all, f->all == nullptr ? 0 : URING_FILES_MAX * sizeof(uring_file));
     *f = uring_files();

@@ -246,6 +246,9 @@ static ssize_t entries_read(int fd, void *to, size_t size) {
     off_t base = 0;
 #if defined(__APPLE__)
     return negated(__getdirentries64(fd, to, size, &base));
+#elif defined(__NetBSD__) || defined(__OpenBSD__)
+    (void)base;
+    return negated(static_cast<ssize_t>(::getdents(fd, static_cast<char *>(to), size)));
 #else
     return negated(static_cast<ssize_t>(::getdirentries(fd, static_cast<char *>(to), size, &base)));
 #endif

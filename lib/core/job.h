@@ -87,9 +87,6 @@ constexpr size_t JOB_DUE = offsetof(job, due);
 constexpr unsigned JOB_CLASSES = 4;
 constexpr size_t JOB_PAYLOAD_MAX = 9216; // two paths of PATH_MAX and something
 
-// For a long run, which may stop early then.
-inline bool job_is_left_behind(const job *work) { return __atomic_load_n(&work->left_behind, __ATOMIC_RELAXED); }
-
 template <class T> inline T *job_payload(job *work) { return reinterpret_cast<T *>(work + 1); }
 
 // --- what io calls --------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@
 //
 // What is larger than a job may be (a batch of entries, the memory of a copy) is a buffer of the loop's.
 
+#include "core/arena.h"
 #include "io/fs.h"
 
 #include <mio/error.h>
@@ -160,7 +161,7 @@ static int bufs_check(const mio_buf_t *bufs, unsigned n, bool read) {
     for (unsigned i = 0; i < n; i++) {
         const mio_buf_t *buf = &bufs[i];
         if (buf->owner == nullptr || buf->base == nullptr) return MIO_EINVAL;
-        if (buf->cap < buf->len || buf->cap > MIO_BUF_SIZE_MAX) return MIO_EINVAL;
+        if (buf->cap < buf->len || buf->cap > MIO_BUF_SIZE_MAX || (read && buf_is_shared(buf))) return MIO_EINVAL;
         room += buf->cap - buf->len;
     }
     return read && room == 0 ? MIO_ENOBUFS : 0;

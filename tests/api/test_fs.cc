@@ -107,6 +107,12 @@ TEST(fs_refuses_buffers_that_it_could_not_give_back) {
     borrowed[0].len = borrowed[0].cap;
     assert_is(mio_fs_read(loop, fd, borrowed, 1, 0, read_cb, nullptr), MIO_ENOBUFS);
     mio_buf_release(&borrowed[0]);
+    mio_buf_owner_t owner = MIO_BUF_OWNER_INIT([](mio_buf_owner_t *, char *, size_t) {});
+    mio_buf_t first = mio_buf_wrap(memory, sizeof memory, &owner), second = {};
+    assert_is(mio_buf_share(&first, &second), 0);
+    assert_is(mio_fs_read(loop, fd, &first, 1, 0, read_cb, nullptr), MIO_EINVAL);
+    mio_buf_release(&second);
+    mio_buf_release(&first);
     room.close(fd);
 }
 

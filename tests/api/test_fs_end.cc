@@ -3,6 +3,7 @@
 #include "fs.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -282,6 +283,82 @@ TEST(fs_a_loop_is_destroyed_with_requests_in_every_state) {
         ck_assert(descriptors_are(before));
     }
     room.close(fd);
+}
+
+struct handover {
+    mio_loop_t *loop;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool ran, may_end;
+};
+
+static void *runs_once(void *arg) {
+    handover *h = static_cast<handover *>(arg);
+    (void)mio_loop_run_once(h->loop, 0);
+    pthread_mutex_lock(&h->lock);
+    h->ran = true;
+    pthread_cond_broadcast(&h->changed);
+    while (!h->may_end) pthread_cond_wait(&h->changed, &h->lock);
+    pthread_mutex_unlock(&h->lock);
+    return nullptr;
+}
+
+// What one thread has begun another one's run is told of, whether the first lives on or not.
+static void handed_over(bool ends_first) {
+    mio_loop_t *keeper = loop_open();
+    fs_room room(keeper);
+    const int fd = room.file("file", 400000);
+    mio_loop_t *loop = loop_open();
+    struct all { int calls, right, opened; } self = {};
+    const auto told = [](mio_loop_t *, int64_t n, mio_buf_t *bufs, unsigned, void *arg) {
+        all *a = static_cast<all *>(arg);
+        a->calls++;
+        if (n == 4000 && bufs[0].len == 4000) a->right++;
+    };
+    const auto open_told = [](mio_loop_t *l, int opened_fd, void *arg) {
+        static_cast<all *>(arg)->opened++;
+        ck_assert_int_ge(opened_fd, 0);
+        assert_ok(mio_fs_close(l, opened_fd, nullptr, nullptr));
+    };
+    for (int i = 0; i < 100; i++) {
+        mio_buf_t buf = {};
+        assert_is(mio_buf_alloc(loop, 4000, &buf), 0);
+        assert_ok(mio_fs_read(loop, fd, &buf, 1, i * 4000, told, &self));
+    }
+    for (int i = 0; i < 20; i++) assert_ok(mio_fs_open(loop, room.path("file"), O_RDONLY, 0, open_told, &self));
+    handover h = {loop, PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false, ends_first};
+    pthread_t thread;
+    assert_is(pthread_create(&thread, nullptr, runs_once, &h), 0);
+    pthread_mutex_lock(&h.lock);
+    while (!h.ran) pthread_cond_wait(&h.changed, &h.lock);
+    pthread_mutex_unlock(&h.lock);
+    if (ends_first) assert_is(pthread_join(thread, nullptr), 0);
+    int result;
+    do result = mio_loop_run(loop); // MIO_EBUSY: the kernel has not let go of the ring yet
+    while (result == MIO_EBUSY);
+    assert_is(result, 0);
+    assert_is(self.calls, 100);
+    assert_is(self.right, 100);
+    assert_is(self.opened, 20);
+    if (!ends_first) {
+        pthread_mutex_lock(&h.lock);
+        h.may_end = true;
+        pthread_cond_broadcast(&h.changed);
+        pthread_mutex_unlock(&h.lock);
+        assert_is(pthread_join(thread, nullptr), 0);
+    }
+    loop_close(loop);
+    room.close(fd);
+}
+
+TEST(fs_goes_on_when_the_thread_that_ran_the_loop_has_ended) {
+    KERNEL_ONLY("a world has one thread");
+    handed_over(true);
+}
+
+TEST(fs_goes_on_when_another_thread_runs_the_loop) {
+    KERNEL_ONLY("a world has one thread");
+    handed_over(false);
 }
 
 TEST(fs_without_memory_takes_nothing) {

@@ -28,8 +28,7 @@ static const use uses[] = {
     {IORING_OP_RECV, CANCELLED, false}, // it is what the trial of cancelling cancels
     {IORING_OP_SEND, MIO_URING_SEND, false},
     {IORING_OP_SENDMSG, MIO_URING_SEND, false},
-    {IORING_OP_OPENAT, MIO_URING_FILES, false},
-    {IORING_OP_CLOSE, MIO_URING_FILES, false},
+    {IORING_OP_STATX, MIO_URING_FILES, false},
     {OPCODE_SEND_ZC, MIO_URING_ZEROCOPY, false},
     {OPCODE_SENDMSG_ZC, MIO_URING_ZEROCOPY, false},
 };
