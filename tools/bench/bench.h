@@ -80,5 +80,6 @@ void echo_run(const settings *with);
 void echo_single(const char *cell, const char *side_name, uint64_t echoes);
 void timers_run(const settings *with);
 void posts_run(const settings *with);
+void files_run(const settings *with);
 
 }

@@ -13,7 +13,7 @@ namespace bench {
 
 static const char help[] =
     "usage: mio-bench [options]\n"
-    "Measures libmio in one process: an echo server beside hand-written loops, timers, posts.\n"
+    "Measures libmio in one process: an echo server beside hand-written loops, timers, posts, reads of files.\n"
     "\n"
     "  --cell PATTERN    only the cells whose name fits, as a shell would match: 'echo/tcp/*', 'timers/*'; those with\n"
     "                    a depth (echo/tcp/32/100x16: so many messages on the way at once) are run only with this\n"
@@ -103,6 +103,7 @@ static int run(int argc, char **argv) {
     echo_run(&with);
     timers_run(&with);
     posts_run(&with);
+    files_run(&with);
     if (!with.list) report_close(&with);
     return 0;
 }
