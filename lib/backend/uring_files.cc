@@ -133,8 +133,10 @@ static void file_prepare(struct io_uring_sqe *sqe, fs_call *call) {
         break;
     }
     case IORING_OP_FALLOCATE:
-        io_uring_prep_fallocate(sqe, call->fd, call->flags, static_cast<uint64_t>(call->offset),
-                                static_cast<uint64_t>(call->length));
+        // Older headers of liburing take signed numbers here, newer ones unsigned ones.
+        io_uring_prep_rw(IORING_OP_FALLOCATE, sqe, call->fd, nullptr, static_cast<unsigned>(call->flags),
+                         static_cast<uint64_t>(call->offset));
+        sqe->addr = static_cast<uint64_t>(call->length);
         break;
     case IORING_OP_RENAMEAT:
         io_uring_prep_renameat(sqe, AT_FDCWD, call->path, AT_FDCWD, call->to, static_cast<unsigned>(call->flags));

@@ -204,13 +204,14 @@ static int64_t copy_by_hand(const sys_files *files, fs_call *call, int from, int
 }
 
 static int64_t copy_bytes(const sys_files *files, fs_call *call, int from, int to, const sys_stat *source) {
-    if ((call->flags & MIO_FS_COPY_BYTES) == 0) {
+    if ((static_cast<unsigned>(call->flags) & MIO_FS_COPY_BYTES) == 0) {
         const int cloned = files->clone(from, to);
         if (cloned == 0) {
             call->moved = static_cast<int64_t>(source->size);
             return 0;
         }
-        if ((call->flags & MIO_FS_COPY_REFLINK) != 0) return cloned == -ENOTTY || cloned == -ENOSYS ? MIO_ENOTSUP : cloned;
+        if ((static_cast<unsigned>(call->flags) & MIO_FS_COPY_REFLINK) != 0)
+            return cloned == -ENOTTY || cloned == -ENOSYS ? MIO_ENOTSUP : cloned;
         const int64_t result = copy_by_range(files, call, from, to);
         if (result != 1) return result;
     }
@@ -221,7 +222,7 @@ static int64_t copy_bytes(const sys_files *files, fs_call *call, int from, int t
 static int64_t copy_open(const sys_files *files, fs_call *call, const sys_stat *source, bool *made) {
     int fd = files->open(AT_FDCWD, call->to, O_WRONLY | O_CREAT | O_EXCL, source->mode & 07777);
     *made = fd >= 0;
-    if (fd != -EEXIST || (call->flags & MIO_FS_COPY_EXCLUSIVE) != 0) return fd;
+    if (fd != -EEXIST || (static_cast<unsigned>(call->flags) & MIO_FS_COPY_EXCLUSIVE) != 0) return fd;
     fd = files->open(AT_FDCWD, call->to, O_WRONLY, 0);
     if (fd < 0) return fd;
     return fd;

@@ -1,5 +1,4 @@
-// Files: early ends of requests in flight, loops that go meanwhile, want of memory and descriptors, many at once, and
-// misfortune in a simulated world.
+// Files: early ends of requests in flight, loops that go or change threads meanwhile, want of memory, many at once.
 #include "fs.h"
 
 #include <fcntl.h>
@@ -429,81 +428,4 @@ TEST(fs_a_pipe_may_be_read_and_written_without_a_position) {
     close(ends[1]);
     assert_is(room.end_of_read(ends[0], 100, -1), MIO_EOF);
     close(ends[0]);
-}
-
-TEST(fs_files_of_a_world_are_its_own_and_the_same_for_the_same_seed) {
-    SIM_ONLY("the files of the kernel are what they are");
-    mio_loop_t *loop = loop_open(), *other = loop_open();
-    fs_room room(loop);
-    const int fd = room.file("file", 100);
-    ck_assert_int_ge(fd, 1 << 30);
-    assert_is(mio_sim_open_fds(world()), 1);
-    fs_room beside(other);
-    beside.loop = other;
-    struct told { int status; uint64_t size; } t = {};
-    assert_ok(mio_fs_stat(other, room.path("file"), [](mio_loop_t *, int status, const mio_fs_facts_t *f, void *arg) {
-        *static_cast<told *>(arg) = {status, f == nullptr ? 0 : f->size};
-    }, &t));
-    run_to_end(other);
-    assert_is(t.status, 0);
-    assert_is(t.size, 100); // one tree for all nodes
-    const int64_t now = mio_sim_now_ns(world());
-    room.close(fd);
-    ck_assert_int_gt(mio_sim_now_ns(world()), now); // it took time
-}
-
-TEST(fs_calls_fail_by_a_fault_of_the_world) {
-    SIM_ONLY("a disk fails when it wants to");
-    mio_loop_t *loop = loop_open();
-    fs_room room(loop);
-    const int fd = room.file("file", 100);
-    mio_sim_fault_t fault = MIO_SIM_FAULT_INIT;
-    fault.kind = MIO_SIM_FAIL;
-    fault.call = MIO_SIM_CALL_FILE;
-    fault.error = MIO_EIO;
-    fault.for_ns = MIO_SECOND;
-    char text[MIO_SIM_TEXT_MAX];
-    ck_assert_int_gt(mio_sim_format(&fault, text, sizeof text), 0);
-    ck_assert_ptr_nonnull(strstr(text, "file fails with MIO_EIO"));
-    assert_is(mio_sim_schedule(world(), &fault), 0);
-    assert_is(room.end_of_read(fd, 10, 0), MIO_EIO);
-    assert_is(room.write(fd, "x", 0), MIO_EIO);
-    assert_is(room.facts_error("file"), MIO_EIO);
-    assert_is(room.mkdir("folder"), MIO_EIO);
-    run_for(loop, 2 * MIO_SECOND);
-    ck_assert(room.is_file("file", 100)); // nothing has changed
-    room.close(fd);
-}
-
-TEST(fs_the_disk_of_a_world_is_full) {
-    SIM_ONLY("nobody wants to fill a real one");
-    mio_sim_t *full = nullptr;
-    mio_sim_options_t options = MIO_SIM_OPTIONS_INIT;
-    options.disk_bytes = 100000;
-    assert_is(mio_sim_create(&full, &options), 0);
-    mio_loop_t *loop = nullptr;
-    mio_loop_options_t mine = MIO_LOOP_OPTIONS_INIT;
-    mine.sim = full;
-    assert_is(mio_loop_create(&loop, &mine), 0);
-    struct told { int fd, status; int64_t written; mio_loop_t *loop; } t = {-1, 1, 0, loop};
-    assert_ok(mio_fs_open(loop, "/tmp/big", O_RDWR | O_CREAT, 0600, [](mio_loop_t *l, int fd, void *arg) {
-        told *self = static_cast<told *>(arg);
-        self->fd = fd;
-        mio_buf_t buf = {};
-        assert_is(mio_buf_alloc(l, 150000, &buf), 0);
-        memset(buf.base, 'x', buf.cap);
-        buf.len = buf.cap;
-        assert_ok(mio_fs_write(l, fd, &buf, 1, 0, [](mio_loop_t *, int status, int64_t n, mio_buf_t *, unsigned, void *a) {
-            static_cast<told *>(a)->status = status;
-            static_cast<told *>(a)->written = n;
-        }, self));
-    }, &t));
-    assert_is(mio_loop_run(loop), 0);
-    assert_is(t.status, MIO_ENOSPC);
-    ck_assert_int_gt(t.written, 50000); // as much as there was room for
-    ck_assert_int_le(t.written, 100000);
-    assert_ok(mio_fs_close(loop, t.fd, nullptr, nullptr));
-    assert_is(mio_loop_run(loop), 0);
-    assert_is(mio_loop_destroy(loop, 0), 0);
-    assert_is(mio_sim_destroy(full), 0);
 }

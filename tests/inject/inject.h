@@ -98,6 +98,11 @@ int64_t told_last_ns();    // when
 void told_abandon_handle(const mio_handle_t *handle);
 void told_abandon_request(const mio_loop_t *loop, mio_req_t id);
 void told_examine(); // after all loops are gone
+// For starts of one-shot requests that have a file of their own (told_fs.cc): the record that goes behind arg; what the
+// start said; and, in the callback, the test's own behind a landing place.
+void *told_once(const char *what, void (*cb)(), void *arg, const mio_loop_t *loop);
+mio_req_t told_taken(void *record, mio_req_t result);
+void told_call(void *record, void (*body)(void (*cb)(), void *arg, const void *with), const void *with);
 
 // --- owned.cc -------------------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <ftw.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -316,6 +317,18 @@ static int main_run(int argc, char **argv) {
     return failed == 0 ? 0 : 1;
 }
 
+static int scratch_remove(const char *path, const struct stat *, int, struct FTW *) { return remove(path); }
+
+// What tests that were left in their middle have made of files lies in a folder of the run's own.
+static int main_scratch(int argc, char **argv) {
+    char folder[] = "/tmp/mio-inject-XXXXXX";
+    const bool made = mkdtemp(folder) != nullptr;
+    if (made) setenv("TMPDIR", folder, 1);
+    const int result = main_run(argc, argv);
+    if (made) nftw(folder, scratch_remove, 16, FTW_DEPTH | FTW_PHYS);
+    return result;
 }
 
-int main(int argc, char **argv) { return inject::main_run(argc, argv); }
+}
+
+int main(int argc, char **argv) { return inject::main_scratch(argc, argv); }

@@ -7,6 +7,7 @@
 
 #include "core/backend.h"
 #include "core/dispatch.h"
+#include "core/job.h"
 #include "core/remote.h"
 
 #include <mio/error.h>
@@ -164,6 +165,9 @@ const struct sockaddr *channel_connect_target(const channel *, socklen_t *len) {
 
 // What guard mode shows and hides around a call: nothing is hidden here.
 void guard_lane(const lane *, bool) {}
+
+// Files are handed on to the workers, of whom there are none.
+void job_submit(loop *, loose_request *) { fail_msg("there are no files here"); }
 
 // --- the loop -------------------------------------------------------------------------------------------------------
 
