@@ -8,7 +8,7 @@
 
 namespace mio {
 
-struct kept {
+struct tty_kept {
     std::atomic<int> state; // KEPT_FREE, KEPT_BUSY, KEPT_SET
     int fd;
     int64_t pid;
@@ -18,9 +18,9 @@ struct kept {
 };
 
 // Notes how fd is, before it is changed. nullptr: there is no room. From then on mio_tty_reset and exit put it back.
-kept *kept_status_note(int fd, int status);
-kept *kept_modes_note(int fd, const struct termios *modes);
+tty_kept *kept_status_note(int fd, int status);
+tty_kept *kept_modes_note(int fd, const struct termios *modes);
 // It was put back.
-void kept_forget(kept *k);
+void kept_forget(tty_kept *k);
 
 }

@@ -54,6 +54,7 @@ const int *errors_of(call which) {
     static const int entering[] = {EINTR, EAGAIN, EBUSY, ENOMEM, EPERM, EACCES, ENOSYS, 0};
     static const int ring_register[] = {ENOMEM, EINVAL, EBUSY, EPERM, EACCES, 0};
     static const int file[] = {EIO, ENOSPC, EINTR, 0};
+    static const int resolving[] = {ENOMEM, EAGAIN, 0};
     switch (which) {
     case call::alloc:
     case call::resize:
@@ -121,6 +122,10 @@ const int *errors_of(call which) {
     case call::uring_enter: return entering;
     case call::uring_register: return ring_register;
     case call::file: return file;
+    case call::getaddrinfo:
+    case call::getnameinfo: return resolving;
+    case call::freeaddrinfo:
+    case call::environment: return none;
     }
     return none;
 }
@@ -192,7 +197,12 @@ bool is_never_noticed(const plan *p) {
     case call::notify_add:
     case call::notify_remove:
     case call::uring_setup:
-    case call::uring_register: break;
+    case call::uring_register:
+    case call::environment:
+    case call::getaddrinfo:
+    case call::freeaddrinfo:
+    case call::getnameinfo:
+    case call::file: break;
     }
     return false;
 }

@@ -66,7 +66,6 @@ int call_usual_error(call which) {
     case call::getsockname: return ENOBUFS;
     case call::getsockopt:
     case call::setsockopt: return ENOPROTOOPT;
-    case call::thread_start: return EAGAIN;
     case call::getaddrinfo:
     case call::getnameinfo: return ENOMEM;
     case call::recv:
