@@ -25,6 +25,13 @@ static descriptors *taken_of(const channel *c) { return c->extra == nullptr ? nu
 // --- receiving ------------------------------------------------------------------------------------------------------
 
 static void take_descriptor(loop *l, descriptors *to, int fd) {
+    if (MSG_CMSG_CLOEXEC == 0 && to != nullptr && to->n < to->most) { // macOS: it comes without
+        const int copy = l->calls->dup_cloexec(fd);
+        l->calls->close(fd);
+        if (copy >= 0) to->fds[to->n++] = copy;
+        else to->status = copy;
+        return;
+    }
     if (to != nullptr && to->n < to->most) to->fds[to->n++] = fd;
     else l->calls->close(fd);
 }
@@ -73,7 +80,7 @@ static received_message message_receive(loop *l, channel *c, struct iovec *into)
     } while (n == -EINTR);
     if (n < 0) return {n, 0};
     if (to != nullptr) mio_assert(to->n == 0 && to->status == 0);
-    uint32_t flags = control_take(l, to, &message) && records ? FINISH_RECORD : 0;
+    uint32_t flags = control_take(l, to, &message) && records ? FINISH_RECORD : 0u;
     if (records && n != 0) flags |= FINISH_RECORD;
     if (records && (message.msg_flags & MSG_TRUNC) != 0) flags |= FINISH_CUT;
     if (to != nullptr && (message.msg_flags & MSG_CTRUNC) != 0)
@@ -111,7 +118,7 @@ static received_message receive_apart(loop *l, channel *c, size_t length, block 
     struct iovec into = {(*from)->owner.base, length};
     const received_message got = message_receive(l, c, &into);
     if (got.n <= 0) {
-        block_release(*from);
+        pool_give_apart(*from);
         *from = nullptr;
     }
     return got;

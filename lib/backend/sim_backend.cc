@@ -266,7 +266,7 @@ static look look_record(sim_carrier *c, sim_fd *f) {
     if (apart && from == nullptr) return report(c, f, -ENOMEM, 0, nullptr, 0);
     const int64_t n = sim_record_receive(s, apart ? from->owner.base : at, length);
     if (n < 0) {
-        if (apart) block_release(from);
+        if (apart) pool_give_apart(from);
         return report(c, f, n, 0, nullptr, 0);
     }
     if (!apart && n != 0) pool_commit(l, static_cast<size_t>(n), &from, &offset);

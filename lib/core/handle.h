@@ -51,7 +51,7 @@ struct extension {
     void (*watermark_cb)();
     void *watermark_arg;
     struct descriptors *taken; // of a stream that takes descriptors (core/descriptors.h)
-    struct tty_kept *kept_status, *kept_modes; // CHANNEL_RESTORED: as they were (io/tty_restore.h)
+    struct kept_state *kept_status, *kept_modes; // CHANNEL_RESTORED: as they were (io/tty_restore.h)
 };
 
 struct close_note { // who asked to be told of the end

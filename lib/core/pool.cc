@@ -308,6 +308,8 @@ block *pool_take_apart(loop *l, size_t n) {
     return b;
 }
 
+void pool_give_apart(block *b) { block_release(b); }
+
 bool pool_copy(loop *l, mio_buf_t *slice) {
     if (slice->owner == nullptr || !block_is_ours(slice->owner)) return true;
     const block *from = block_of(slice->owner);

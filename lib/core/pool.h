@@ -101,6 +101,7 @@ block *pool_cut(loop *l, unsigned number, uint32_t offset, size_t n); // inline 
 
 // Memory of its own size for n bytes that no hot block has room for; counts as held. One reference. nullptr: no memory.
 block *pool_take_apart(loop *l, size_t n);
+void pool_give_apart(block *b); // nothing came into it
 
 // Moves the bytes of a slice into memory of their own size and lets its receive block go; base changes, len stays.
 // For copy mode, and for what a write queue will hold for long. true: the buffer (of whatever kind) keeps no receive

@@ -23,14 +23,14 @@ namespace mio {
 constexpr int KEPT_FREE = 0, KEPT_BUSY = 1, KEPT_SET = 2;
 constexpr unsigned KEPT_MOST = 32;
 
-static tty_kept table[KEPT_MOST];
+static kept_state table[KEPT_MOST];
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static void at_exit_prepare() { (void)atexit(mio_tty_reset); } // without memory for it: what a close puts back is all
 
-static tty_kept *kept_take(int fd) {
+static kept_state *kept_take(int fd) {
     (void)pthread_once(&once, at_exit_prepare);
-    for (tty_kept &k : table) {
+    for (kept_state &k : table) {
         int expected = KEPT_FREE;
         if (!k.state.compare_exchange_strong(expected, KEPT_BUSY, std::memory_order_acquire)) continue;
         k.fd = fd;
@@ -40,8 +40,8 @@ static tty_kept *kept_take(int fd) {
     return nullptr;
 }
 
-tty_kept *kept_status_note(int fd, int status) {
-    tty_kept *k = kept_take(fd);
+kept_state *kept_status_note(int fd, int status) {
+    kept_state *k = kept_take(fd);
     if (k == nullptr) return nullptr;
     k->is_modes = false;
     k->status = status;
@@ -49,8 +49,8 @@ tty_kept *kept_status_note(int fd, int status) {
     return k;
 }
 
-tty_kept *kept_modes_note(int fd, const struct termios *modes) {
-    tty_kept *k = kept_take(fd);
+kept_state *kept_modes_note(int fd, const struct termios *modes) {
+    kept_state *k = kept_take(fd);
     if (k == nullptr) return nullptr;
     k->is_modes = true;
     k->modes = *modes;
@@ -58,7 +58,7 @@ tty_kept *kept_modes_note(int fd, const struct termios *modes) {
     return k;
 }
 
-void kept_forget(tty_kept *k) {
+void kept_forget(kept_state *k) {
     mio_assert(k->state.load(std::memory_order_relaxed) == KEPT_SET);
     k->state.store(KEPT_FREE, std::memory_order_release);
 }
@@ -69,7 +69,7 @@ using namespace mio;
 
 void mio_tty_reset(void) {
     const int before = errno;
-    for (const tty_kept &k : table) {
+    for (const kept_state &k : table) {
         if (k.state.load(std::memory_order_acquire) != KEPT_SET || k.pid != getpid()) continue;
         if (k.is_modes) (void)sys_real.tty_set(k.fd, &k.modes);
         else (void)sys_real.set_status(k.fd, k.status);

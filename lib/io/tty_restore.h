@@ -8,7 +8,7 @@
 
 namespace mio {
 
-struct tty_kept {
+struct kept_state {
     std::atomic<int> state; // KEPT_FREE, KEPT_BUSY, KEPT_SET
     int fd;
     int64_t pid;
@@ -18,9 +18,9 @@ struct tty_kept {
 };
 
 // Notes how fd is, before it is changed. nullptr: there is no room. From then on mio_tty_reset and exit put it back.
-tty_kept *kept_status_note(int fd, int status);
-tty_kept *kept_modes_note(int fd, const struct termios *modes);
+kept_state *kept_status_note(int fd, int status);
+kept_state *kept_modes_note(int fd, const struct termios *modes);
 // It was put back.
-void kept_forget(tty_kept *k);
+void kept_forget(kept_state *k);
 
 }

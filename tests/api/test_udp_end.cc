@@ -406,7 +406,7 @@ TEST(what_is_no_datagram_socket_is_not_adopted) {
 
 // --- want of everything ---------------------------------------------------------------------------------------------
 
-TEST(without_memory_nothing_is_taken) {
+TEST(without_memory_no_datagram_is_taken) {
     mio_loop_t *loop = loop_open();
     mio_addr_t at;
     mio_udp_t *udp = nullptr;

@@ -146,6 +146,10 @@ bool pool_refill(loop *l) {
     return true;
 }
 
+// Of a block's size is what these tests receive at most.
+block *pool_take_apart(loop *, size_t) { return nullptr; }
+void pool_give_apart(block *) {}
+
 inline void fake_pool(loop *l, size_t room, bool dry) {
     pool_block.owner.base = pool_memory;
     pool_block.offset = 0;
@@ -165,6 +169,11 @@ const struct sockaddr *channel_connect_target(const channel *, socklen_t *len) {
 
 // What guard mode shows and hides around a call: nothing is hidden here.
 void guard_lane(const lane *, bool) {}
+
+const struct datagram_shape *channel_datagrams(const channel *) {
+    fail_msg("there are no datagrams here");
+    return nullptr;
+}
 
 // Files are handed on to the workers, of whom there are none.
 void job_submit(loop *, loose_request *) { fail_msg("there are no files here"); }
