@@ -2,8 +2,8 @@
  * SPDX-License-Identifier: MIT
  *
  * Start functions return a request id (> 0) or an error (< 0) with nothing taken: MIO_EINVAL, MIO_EBADF, MIO_ENOMEM,
- * MIO_EBUSY, MIO_ENOBUFS, MIO_EPIPE, MIO_ESHUTDOWN. Callbacks of one direction come in the order of the starts. All
- * on the loop's thread. */
+ * MIO_EBUSY, MIO_ENOBUFS, MIO_EPIPE, MIO_ESHUTDOWN; MIO_ENOTSUP: the other end of a pipe could. Callbacks of one
+ * direction come in the order of the starts. All on the loop's thread. */
 #ifndef MIO_STREAM_H
 #define MIO_STREAM_H
 
@@ -14,7 +14,8 @@
 
 /* n > 0: n bytes. Continuous: they are all of buf. One-shot: they were appended to your buffer.
  * n < 0: the last call of this request: MIO_EOF, MIO_ECANCELED, MIO_ETIMEDOUT, MIO_ECONNRESET, ...; for a one-shot
- * read buf is your buffer with what it got so far, for a continuous one it is empty. n is never 0. */
+ * read buf is your buffer with what it got so far, for a continuous one it is empty. n is never 0, but for an
+ * empty record (<mio/unix.h>). */
 typedef void (*mio_read_cb)(mio_stream_t *stream, int64_t n, mio_buf_t *buf, void *arg);
 
 /* status 0: all bytes were accepted by the kernel. sent: bytes it accepted, on error too. bufs: your buffers with the
@@ -108,7 +109,8 @@ MIO_API mio_req_t mio_stream_write_flags(mio_stream_t *stream, mio_buf_t *bufs, 
  * something is queued. */
 MIO_API int64_t mio_stream_try_write(mio_stream_t *stream, const void *ptr, size_t len);
 
-/* Sends FIN behind the queued writes. cb may be NULL. Writes after it are MIO_EPIPE; a second one is MIO_EPIPE. */
+/* Sends FIN behind the queued writes; closes the writing end of a pipe (MIO_ENOTSUP: what is no half of anything). cb may
+ * be NULL. Writes after it are MIO_EPIPE; a second one is MIO_EPIPE. */
 MIO_API mio_req_t mio_stream_shutdown(mio_stream_t *stream, mio_stream_cb cb, void *arg);
 
 MIO_API size_t mio_stream_queued_bytes(const mio_stream_t *stream);
@@ -134,9 +136,9 @@ MIO_API int mio_stream_set_timeout(mio_stream_t *stream, enum mio_timeout which,
 
 /* --- moving -------------------------------------------------------------------------------------------------- */
 
-/* Takes over a connected stream socket: fd is the library's from now on. unread (n of them, moved in, may be NULL) is
- * read first. MIO_EINVAL: not a stream socket. MIO_EBADF, MIO_ENOTSOCK, MIO_ENOMEM, MIO_ESHUTDOWN: all stays
- * yours. */
+/* Takes over a connected stream socket, or a seqpacket one of unix(7): fd is the library's from now on. unread (n of
+ * them, moved in, may be NULL) is read first. MIO_EINVAL: no such socket. MIO_EBADF, MIO_ENOTSOCK, MIO_ENOMEM,
+ * MIO_ESHUTDOWN: all stays yours. Whatever it is, also no socket: mio_pipe_adopt. */
 MIO_API MIO_CHECK_RESULT int mio_stream_adopt(mio_loop_t *loop, int fd, mio_buf_t *unread, unsigned n,
                                               mio_stream_t **out);
 

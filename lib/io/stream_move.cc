@@ -265,7 +265,9 @@ static int adopt_check(const loop *l, int fd, uint16_t *what) {
     error = socket_adopt(l->calls, fd);
     if (error == 0 && records) error = socket_tells_records(l->calls, fd);
     if (error < 0) return error;
-    *what = records ? CHANNEL_UNIX | CHANNEL_RECORDS : domain == AF_UNIX ? CHANNEL_UNIX : protocol == IPPROTO_TCP ? CHANNEL_TCP : static_cast<uint16_t>(0);
+    if (records) *what = CHANNEL_UNIX | CHANNEL_RECORDS;
+    else if (domain == AF_UNIX) *what = CHANNEL_UNIX;
+    else *what = protocol == IPPROTO_TCP ? CHANNEL_TCP : static_cast<uint16_t>(0);
     return 0;
 }
 
