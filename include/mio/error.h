@@ -46,6 +46,7 @@
     X(MIO_ENOBUFS, -ENOBUFS, "no room: buffer full or queue at its maximum")              \
     X(MIO_ENODEV, -ENODEV, "no such device")                                              \
     X(MIO_ENOENT, -ENOENT, "no such request, file or entry")                              \
+    X(MIO_ENOEXEC, -ENOEXEC, "not a program that can be run")                             \
     X(MIO_ENOMEM, -ENOMEM, "out of memory")                                               \
     X(MIO_ENOPROTOOPT, -ENOPROTOOPT, "protocol option not available")                     \
     X(MIO_ENOSPC, -ENOSPC, "no space left on device")                                     \

@@ -130,7 +130,7 @@ TEST(what_the_file_system_refuses_comes_by_the_callback) {
     };
     mio_process_options_t options = child_options("exit", "0");
     const char *files[] = {"/nonexistent/program", plain, program, folder, "nowhere-to-be-found"};
-    const int errors[] = {MIO_ENOENT, MIO_EACCES, -ENOEXEC, MIO_EACCES, MIO_ENOENT};
+    const int errors[] = {MIO_ENOENT, MIO_EACCES, MIO_ENOEXEC, MIO_EACCES, MIO_ENOENT};
     for (int i = 0; i < 5; i++) {
         options.file = files[i];
         fails(options, errors[i], MIO_PROCESS_STEP_EXEC);
