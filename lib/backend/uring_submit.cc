@@ -99,7 +99,7 @@ static void in_accept(uring_state *u, uring_entry *e, int fd) {
 static bool in_by_ring(const uring_state *u, const uring_entry *e) {
     const channel *c = e->owner;
     // An accept in the ring is the first to be woken, also while its loop is busy and others are idle.
-    if (c->in.op == op_code::receive_datagrams) return false; // many by one call cost less than one completion each
+    if (c->in.op == op_code::receive_datagrams) return false; // polled, then many by one call
     if (c->in.op == op_code::accept) return (u->features & MIO_URING_ACCEPT) != 0 && (c->flags & CHANNEL_SHARED) == 0;
     if (c->in.op != op_code::receive) return false; // messages and files: calls of our own
     struct iovec own;

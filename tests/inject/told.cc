@@ -157,6 +157,31 @@ static void on_descriptors(mio_stream_t *stream, int status, int *fds, unsigned 
     callback_run(t, [=] { cb_of<mio_unix_fds_cb>(t)(stream, status, fds, n, t->arg); });
 }
 
+static void on_datagram(mio_udp_t *udp, int status, mio_datagram_t *datagram, void *arg) {
+    told *t = static_cast<told *>(arg);
+    if (t->over) run_fail("%s calls back after its last call", t->what);
+    if (status == MIO_ECANCELED || status == MIO_EBADF) told_over(t);
+    bufs_owned(&datagram->buf, 1, 1);
+    callback_run(t, [=] { cb_of<mio_datagram_cb>(t)(udp, status, datagram, t->arg); });
+    bufs_owned(&datagram->buf, 1, -1);
+}
+
+// Of a batch one record stands for all: how many calls come is the test's affair.
+static void on_datagram_sent(mio_udp_t *udp, int status, int64_t sent, mio_buf_t *bufs, unsigned n, void *arg) {
+    told *t = static_cast<told *>(arg);
+    if (t->when == last::once) told_over(t);
+    bufs_owned(bufs, n, 1);
+    callback_run(t, [=] { cb_of<mio_datagram_sent_cb>(t)(udp, status, sent, bufs, n, t->arg); });
+    bufs_owned(bufs, n, -1);
+}
+
+static void on_udp_detached(mio_udp_t *udp, int status, int fd, void *arg) {
+    told *t = static_cast<told *>(arg);
+    told_over(t);
+    owned_fd(fd, true);
+    callback_run(t, [=] { cb_of<mio_udp_detach_cb>(t)(udp, status, fd, t->arg); });
+}
+
 static void on_timer(mio_timer_t *timer, void *arg) {
     told *t = static_cast<told *>(arg);
     callback_run(t, [=] { cb_of<mio_timer_cb>(t)(timer, t->arg); });
@@ -425,6 +450,48 @@ int WRAPPED(mio_req_abandon)(mio_loop_t *loop, mio_req_t id) {
     const int error = mio_req_abandon(loop, id);
     if (error == 0) told_abandon_request(loop, id);
     return error;
+}
+
+// --- datagrams ------------------------------------------------------------------------------------------------------
+
+mio_req_t WRAPPED(mio_udp_recv_start)(mio_udp_t *udp, mio_datagram_cb cb, void *arg) {
+    inside_call here("mio_udp_recv_start");
+    if (cb == nullptr) return mio_udp_recv_start(udp, cb, arg);
+    told *t = told_new("receiving", last::ended, cb, arg, loop_of(udp), udp);
+    return told_started(t, mio_udp_recv_start(udp, on_datagram, t));
+}
+mio_req_t WRAPPED(mio_udp_send)(mio_udp_t *udp, mio_buf_t *bufs, unsigned n, const mio_addr_t *to, mio_datagram_sent_cb cb,
+                                void *arg) {
+    inside_call here("mio_udp_send");
+    mio_buf_t given[MIO_BUFS_MAX] = {};
+    for (unsigned i = 0; bufs != nullptr && i < n && n <= MIO_DATAGRAM_BUFS_MAX; i++) given[i] = bufs[i];
+    told *t = cb == nullptr ? nullptr : told_new("a datagram", last::once, cb, arg, loop_of(udp), udp);
+    const mio_req_t id = mio_udp_send(udp, bufs, n, to, t == nullptr ? nullptr : on_datagram_sent, t);
+    if (t != nullptr) told_started(t, id);
+    if (id > 0) bufs_owned(given, n, -1);
+    return id;
+}
+int WRAPPED(mio_udp_send_many)(mio_udp_t *udp, mio_datagram_t *datagrams, unsigned n, mio_datagram_sent_cb cb, void *arg,
+                               mio_req_t *ids) {
+    inside_call here("mio_udp_send_many");
+    told *t = cb == nullptr ? nullptr : told_new("a batch", last::never, cb, arg, loop_of(udp), udp);
+    for (unsigned i = 0; datagrams != nullptr && i < n; i++) bufs_owned(&datagrams[i].buf, 1, -1);
+    const int error = mio_udp_send_many(udp, datagrams, n, t == nullptr ? nullptr : on_datagram_sent, t, ids);
+    for (unsigned i = 0; error < 0 && datagrams != nullptr && i < n; i++) bufs_owned(&datagrams[i].buf, 1, 1);
+    if (error < 0 && t != nullptr) t->taken = false;
+    return error;
+}
+int WRAPPED(mio_udp_adopt)(mio_loop_t *loop, int fd, const mio_udp_options_t *options, mio_udp_t **out) {
+    inside_call here("mio_udp_adopt");
+    const int error = mio_udp_adopt(loop, fd, options, out);
+    if (error == 0) owned_fd(fd, false);
+    return error;
+}
+mio_req_t WRAPPED(mio_udp_detach)(mio_udp_t *udp, mio_udp_detach_cb cb, void *arg) {
+    inside_call here("mio_udp_detach");
+    if (cb == nullptr) return mio_udp_detach(udp, cb, arg);
+    told *t = told_new("a detach", last::once, cb, arg, loop_of(udp), udp);
+    return told_started(t, mio_udp_detach(udp, on_udp_detached, t));
 }
 
 // --- timers, hooks, wakeups, posts ----------------------------------------------------------------------------------

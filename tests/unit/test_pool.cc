@@ -325,6 +325,90 @@ static void the_hot_block_may_come_home_while_the_pool_closes(void **) {
     close_pool();
 }
 
+// Runs of a size of their own, as datagrams have it: `most` are asked for, the first `filled` are kept as slices.
+static unsigned runs(size_t size, unsigned most, unsigned filled, mio_buf_t *out) {
+    char *at;
+    unsigned count;
+    block *large;
+    if (!pool_reserve_runs(l, size, most, &at, &count, &large)) return 0;
+    assert_true(count >= 1 && count <= most);
+    if (filled > count) filled = count;
+    for (unsigned i = 0; i < filled; i++) memset(at + i * size, static_cast<int>(i + 1), size);
+    block *from;
+    uint32_t offset;
+    pool_commit_runs(l, size, filled, large, &from, &offset);
+    for (unsigned i = 0; i < filled; i++) {
+        out[i] = pool_slice(from, offset + i * static_cast<uint32_t>(size), size);
+        assert_ptr_equal(out[i].base, at + i * size);
+    }
+    return filled;
+}
+
+static void runs_of_a_size_are_reserved_at_once_and_kept_one_by_one(void **) {
+    open_pool(BLOCK, 64u << 20);
+    assert_int_equal(runs(2064, 32, 0, kept), 0); // nothing came: nothing is held
+    assert_int_equal(pool_held_bytes(l), 0);
+    assert_int_equal(l->pool.hot->offset, 0);
+    assert_int_equal(runs(2064, 32, 3, kept), 3);
+    assert_int_equal(l->pool.hot->offset, 3 * 2064);
+    mio_buf_t beside = receive(100); // a stream's bytes lie behind them
+    assert_ptr_equal(block_of(beside.owner), block_of(kept[0].owner));
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(kept[i].base[0], i + 1);
+        assert_int_equal(kept[i].base[2063], i + 1);
+        buf_release(&kept[i]);
+    }
+    buf_release(&beside);
+    assert_int_equal(pool_held_bytes(l), 0);
+    close_pool();
+}
+
+static void runs_that_no_longer_fit_begin_a_block(void **) {
+    open_pool(BLOCK, 64u << 20);
+    assert_int_equal(runs(BLOCK / 2, 32, 32, kept), 2); // as many as there are
+    assert_int_equal(runs(16, 1, 1, kept + 2), 1);
+    assert_ptr_not_equal(block_of(kept[2].owner), block_of(kept[0].owner));
+    assert_int_equal(runs(BLOCK, 4, 4, kept + 3), 1); // nor does a whole block beside one run
+    assert_ptr_not_equal(block_of(kept[3].owner), block_of(kept[2].owner));
+    assert_int_equal(l->pool.held_bytes, 2 * BLOCK);
+    for (unsigned i = 0; i < 4; i++) buf_release(&kept[i]);
+    assert_int_equal(pool_held_bytes(l), 0);
+    close_pool();
+}
+
+static void a_run_larger_than_a_block_has_one_of_its_own(void **) {
+    open_pool(4096, 1u << 20);
+    assert_int_equal(runs(70000 & ~15u, 32, 1, kept), 1);
+    assert_true(l->pool.held_bytes >= 69984); // charged, as a copy
+    assert_int_equal(runs(69984, 32, 0, kept + 1), 0);
+    const size_t before = l->pool.held_bytes;
+    unsigned n = 1;
+    while (runs(69984, 1, 1, kept + n) == 1) n++;
+    assert_true(l->pool.dry);
+    assert_true(n > 8 && n < 20);
+    assert_true(l->pool.held_bytes >= before);
+    while (n-- != 0) buf_release(&kept[n]);
+    assert_false(l->pool.dry);
+    assert_int_equal(pool_held_bytes(l), 0);
+    close_pool();
+}
+
+static void without_memory_a_large_run_is_dry_only_if_that_can_end(void **) {
+    open_pool(4096, 1u << 20);
+    test::failing_allocation_from(1);
+    assert_int_equal(runs(8u << 20, 1, 1, kept), 0);
+    assert_true(pool_has_room(l)); // nothing is out: nobody's coming home would tell
+    test::failing_never();
+    mio_buf_t out = receive(1);
+    test::failing_allocation_from(1);
+    assert_int_equal(runs(8u << 20, 1, 1, kept), 0);
+    assert_false(pool_has_room(l));
+    test::failing_never();
+    buf_release(&out);
+    assert_true(pool_has_room(l));
+    close_pool();
+}
+
 int main() {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_hot_block_stays_hot),
@@ -342,6 +426,10 @@ int main() {
         cmocka_unit_test(slices_outlive_the_loop),
         cmocka_unit_test(slices_may_come_home_between_close_and_end),
         cmocka_unit_test(the_hot_block_may_come_home_while_the_pool_closes),
+        cmocka_unit_test(runs_of_a_size_are_reserved_at_once_and_kept_one_by_one),
+        cmocka_unit_test(runs_that_no_longer_fit_begin_a_block),
+        cmocka_unit_test(a_run_larger_than_a_block_has_one_of_its_own),
+        cmocka_unit_test(without_memory_a_large_run_is_dry_only_if_that_can_end),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

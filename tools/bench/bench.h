@@ -81,5 +81,6 @@ void echo_single(const char *cell, const char *side_name, uint64_t echoes);
 void timers_run(const settings *with);
 void posts_run(const settings *with);
 void files_run(const settings *with);
+void datagrams_run(const settings *with); // datagrams.cc
 
 }

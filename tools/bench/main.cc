@@ -104,6 +104,7 @@ static int run(int argc, char **argv) {
     timers_run(&with);
     posts_run(&with);
     files_run(&with);
+    datagrams_run(&with);
     if (!with.list) report_close(&with);
     return 0;
 }
