@@ -6,6 +6,7 @@
 #include "support/cmocka.h"
 
 #include "core/backend.h"
+#include "core/datagram.h"
 #include "core/dispatch.h"
 #include "core/job.h"
 #include "core/remote.h"
@@ -157,6 +158,24 @@ inline void fake_pool(loop *l, size_t room, bool dry) {
     l->pool.block_size = room;
     l->pool.last_offset = dry ? -1 : 0;
     l->pool.dry = dry;
+}
+
+// Datagrams: runs from the beginning of the same block.
+inline datagram_shape fake_shape;
+
+const datagram_shape *channel_datagrams(const channel *) { return &fake_shape; }
+
+bool pool_reserve_runs(loop *l, size_t size, unsigned most, char **at, unsigned *count, block **large) {
+    if (l->pool.dry) return false;
+    *at = pool_memory;
+    *large = nullptr;
+    *count = static_cast<unsigned>(sizeof pool_memory / size) < most ? static_cast<unsigned>(sizeof pool_memory / size) : most;
+    return true;
+}
+
+void pool_commit_runs(loop *, size_t, unsigned, block *, block **from, uint32_t *offset) {
+    *from = &pool_block;
+    *offset = 0;
 }
 
 inline struct sockaddr_storage connect_target;
