@@ -14,9 +14,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <signal.h>
 #include <stdio.h>
-#include <ftw.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <time.h>
