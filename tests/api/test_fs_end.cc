@@ -107,6 +107,92 @@ TEST(fs_a_loop_does_not_wait_for_a_file_that_hangs) {
     fifo_release(fifo);
 }
 
+struct hanging {
+    int64_t n;
+    int calls;
+    unsigned nbufs;
+};
+static void told_hanging(mio_loop_t *, int64_t n, mio_buf_t *, unsigned nbufs, void *arg) {
+    hanging *h = static_cast<hanging *>(arg);
+    *h = {n, h->calls + 1, nbufs};
+}
+
+static mio_req_t hang(mio_loop_t *loop, int fd, hanging *h) { // in a pipe that nobody writes to
+    mio_buf_t buf = {};
+    assert_is(mio_buf_alloc(loop, 100, &buf), 0);
+    const mio_req_t id = mio_fs_read(loop, fd, &buf, 1, -1, told_hanging, h);
+    assert_ok(id);
+    run_for(loop, 30 * MIO_MILLISECOND);
+    assert_is(h->calls, 0);
+    return id;
+}
+
+TEST(fs_a_read_that_hangs_is_held_by_a_worker_and_cancelled_in_a_ring) {
+    KERNEL_ONLY("a world has no pipes");
+    mio_loop_t *loop = loop_open();
+    int ends[2];
+    assert_is(pipe2(ends, O_CLOEXEC), 0);
+    hanging h = {0, 0, 0};
+    const mio_req_t id = hang(loop, ends[0], &h);
+    const int cancelled = mio_req_cancel(loop, id);
+    if (cancelled == MIO_EALREADY) {
+        run_for(loop, 20 * MIO_MILLISECOND);
+        assert_is(h.calls, 0);
+        assert_is(write(ends[1], "x", 1), 1);
+        run_to_end(loop);
+        assert_is(h.n, 1);
+    } else {
+        assert_is(cancelled, 0);
+        run_to_end(loop);
+        assert_is(h.n, MIO_ECANCELED);
+    }
+    assert_is(h.calls, 1);
+    assert_is(h.nbufs, 1);
+    close(ends[0]);
+    close(ends[1]);
+}
+
+TEST(fs_a_read_that_hangs_and_is_abandoned_gives_its_buffer_back_later) {
+    KERNEL_ONLY("a world has no pipes");
+    mio_loop_t *loop = loop_open();
+    int ends[2];
+    assert_is(pipe2(ends, O_CLOEXEC), 0);
+    hanging h = {0, 0, 0};
+    const mio_req_t id = hang(loop, ends[0], &h);
+    assert_is(mio_req_abandon(loop, id), 0);
+    assert_is(mio_req_cancel(loop, id), MIO_ENOENT);
+    assert_is(write(ends[1], "x", 1), 1);
+    run_to_end(loop);
+    assert_is(h.calls, 0);
+    close(ends[0]);
+    close(ends[1]);
+}
+
+TEST(fs_a_loop_that_is_destroyed_around_a_read_that_hangs_is_left_or_clean) {
+    KERNEL_ONLY("a world has no pipes");
+    mio_loop_t *loop = loop_open();
+    int ends[2];
+    assert_is(pipe2(ends, O_CLOEXEC), 0);
+    hanging h = {0, 0, 0};
+    hang(loop, ends[0], &h);
+    const int left = mio_loop_destroy(loop, 50 * MIO_MILLISECOND);
+    assert_is(h.calls, 1);
+    if (left == 0) {
+        assert_is(h.n, MIO_ECANCELED);
+        assert_is(h.nbufs, 1);
+    } else {
+        assert_is(left, 1);
+        assert_is(h.n, MIO_ESHUTDOWN);
+        assert_is(h.nbufs, 0);
+        assert_is(write(ends[1], "x", 1), 1);
+        assert_is(mio_loop_destroy(loop, 5 * MIO_SECOND), 0);
+    }
+    assert_is(h.calls, 1);
+    loop_forget(loop);
+    close(ends[0]);
+    close(ends[1]);
+}
+
 TEST(fs_cancels_what_waits_for_its_turn) {
     mio_loop_t *loop = loop_open();
     fs_room room(loop);

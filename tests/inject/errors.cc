@@ -53,7 +53,7 @@ const int *errors_of(call which) {
     static const int new_ring[] = {ENOMEM, EMFILE, ENFILE, EPERM, EACCES, ENOSYS, EINVAL, 0};
     static const int entering[] = {EINTR, EAGAIN, EBUSY, ENOMEM, EPERM, EACCES, ENOSYS, 0};
     static const int ring_register[] = {ENOMEM, EINVAL, EBUSY, EPERM, EACCES, 0};
-    static const int file[] = {EIO, ENOSPC, EINTR, 0};
+    static const int file[] = {EIO, ENOSPC, 0};
     static const int resolving[] = {ENOMEM, EAGAIN, 0};
     switch (which) {
     case call::alloc:
