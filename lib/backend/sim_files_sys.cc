@@ -321,6 +321,8 @@ static ssize_t files_write(int fd, const struct iovec *from, int n, int64_t offs
     return static_cast<ssize_t>(total);
 }
 
+static ssize_t files_read_now(int, const struct iovec *, int, int64_t) { return -EAGAIN; } // all takes time
+
 static int files_sync(int fd, int) {
     sim_world *w;
     sim_open *open;
@@ -535,7 +537,7 @@ static int files_statfs(const char *path, sys_statfs *out) {
 }
 
 const sys_files sys_files_sim = {
-    files_open,      files_read,     files_write,    files_sync,     files_stat,      files_truncate, files_ftruncate,
+    files_open,      files_read,     files_write,    files_read_now, files_sync,     files_stat,      files_truncate, files_ftruncate,
     files_allocate,  files_rename,   files_unlink,   files_mkdir,    files_link,      files_symlink,  files_readlink,
     files_realpath,  files_read_dir, files_chmod,    files_fchmod,   files_chown,     files_fchown,   files_utimes,
     files_access,    files_make_temp, files_make_temp_dir, files_clone, files_copy_range, files_statfs,

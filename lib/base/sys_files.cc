@@ -111,6 +111,15 @@ static int64_t ns_of(int64_t seconds, int64_t nanoseconds) {
 
 #ifdef __linux__
 
+static ssize_t files_read_now(int fd, const struct iovec *to, int n, int64_t offset) {
+#ifdef RWF_NOWAIT
+    return negated(::preadv2(fd, to, n, offset, RWF_NOWAIT));
+#else
+    (void)fd, (void)to, (void)n, (void)offset;
+    return -ENOSYS;
+#endif
+}
+
 static int files_sync(int fd, int data_only) { return negated(data_only != 0 ? ::fdatasync(fd) : ::fsync(fd)); }
 
 size_t sys_statx_size() { return sizeof(struct statx); }
@@ -183,6 +192,8 @@ static ssize_t files_copy_range(int from, int to, size_t n) {
 }
 
 #else
+
+static ssize_t files_read_now(int, const struct iovec *, int, int64_t) { return -ENOSYS; }
 
 static int files_sync(int fd, int data_only) {
 #if defined(__APPLE__)
@@ -289,7 +300,7 @@ static ssize_t files_copy_range(int, int, size_t) { return -ENOSYS; }
 #endif
 
 const sys_files sys_files_real = {
-    files_open,      files_read,     files_write,    files_sync,     files_stat,      files_truncate, files_ftruncate,
+    files_open,      files_read,     files_write,    files_read_now, files_sync,     files_stat,      files_truncate, files_ftruncate,
     files_allocate,  files_rename,   files_unlink,   files_mkdir,    files_link,      files_symlink,  files_readlink,
     files_realpath,  files_read_dir, files_chmod,    files_fchmod,   files_chown,     files_fchown,   files_utimes,
     files_access,    files_make_temp, files_make_temp_dir, files_clone, files_copy_range, files_statfs,

@@ -15,6 +15,7 @@ static const mio::sys_files *files_base;
 FAILING(int, open, (int dir, const char *path, int flags, unsigned mode), (dir, path, flags, mode))
 FAILING(ssize_t, read, (int fd, const struct iovec *to, int n, int64_t offset), (fd, to, n, offset))
 FAILING(ssize_t, write, (int fd, const struct iovec *from, int n, int64_t offset), (fd, from, n, offset))
+FAILING(ssize_t, read_now, (int fd, const struct iovec *to, int n, int64_t offset), (fd, to, n, offset))
 FAILING(int, sync, (int fd, int data_only), (fd, data_only))
 FAILING(int, stat, (int dir, const char *path, int flags, mio::sys_stat *out), (dir, path, flags, out))
 FAILING(int, truncate, (const char *path, int64_t length), (path, length))
@@ -47,7 +48,7 @@ const mio::sys_files *failing_files_open(const mio::sys_files *base) {
     static mio::sys_files table;
     files_base = base;
     table = mio::sys_files{
-        failing_open,     failing_read,     failing_write,     failing_sync,     failing_stat,   failing_truncate,
+        failing_open,     failing_read,     failing_write,     failing_read_now, failing_sync,     failing_stat,   failing_truncate,
         failing_ftruncate, failing_allocate, failing_rename,   failing_unlink,   failing_mkdir,  failing_link,
         failing_symlink,  failing_readlink, failing_realpath,  failing_read_dir, failing_chmod,  failing_fchmod,
         failing_chown,    failing_fchown,   failing_utimes,    failing_access,   failing_make_temp,
