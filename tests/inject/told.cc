@@ -234,6 +234,18 @@ void told_examine() {
 
 static const mio_loop_t *loop_of(const mio_handle_t *handle) { return handle == nullptr ? nullptr : mio_handle_loop(handle); }
 
+// --- for starts elsewhere -------------------------------------------------------------------------------------------
+
+void *told_once(const char *what, void (*cb)(), void *arg, const mio_loop_t *loop) {
+    return told_new(what, last::once, cb, arg, loop, nullptr);
+}
+mio_req_t told_taken(void *record, mio_req_t result) { return told_started(static_cast<told *>(record), result); }
+void told_call(void *record, void (*body)(void (*cb)(), void *arg, const void *with), const void *with) {
+    told *t = static_cast<told *>(record);
+    told_over(t);
+    callback_run(t, [=] { body(t->cb, t->arg, with); });
+}
+
 }
 
 using namespace inject;
@@ -524,18 +536,6 @@ int WRAPPED(mio_remote_post)(mio_remote_t *remote, mio_post_cb cb, void *arg) {
     const int error = mio_remote_post(remote, on_post, t);
     if (error < 0) t->taken = false;
     return error;
-}
-
-// --- for starts elsewhere -------------------------------------------------------------------------------------------
-
-void *told_once(const char *what, void (*cb)(), void *arg, const mio_loop_t *loop) {
-    return told_new(what, last::once, cb, arg, loop, nullptr);
-}
-mio_req_t told_taken(void *record, mio_req_t result) { return told_started(static_cast<told *>(record), result); }
-void told_call(void *record, void (*body)(void (*cb)(), void *arg, const void *with), const void *with) {
-    told *t = static_cast<told *>(record);
-    told_over(t);
-    callback_run(t, [=] { body(t->cb, t->arg, with); });
 }
 
 // --- diagnosis ------------------------------------------------------------------------------------------------------
