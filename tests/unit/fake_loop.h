@@ -189,11 +189,6 @@ const struct sockaddr *channel_connect_target(const channel *, socklen_t *len) {
 // What guard mode shows and hides around a call: nothing is hidden here.
 void guard_lane(const lane *, bool) {}
 
-const struct datagram_shape *channel_datagrams(const channel *) {
-    fail_msg("there are no datagrams here");
-    return nullptr;
-}
-
 // Files are handed on to the workers, of whom there are none.
 void job_submit(loop *, loose_request *) { fail_msg("there are no files here"); }
 
