@@ -62,10 +62,10 @@ enum mio_sim_kind MIO_ENUM_ {
     MIO_SIM_MEMORY_LIMIT,  /* loops of the world may allocate `room` bytes more than they have when it begins */
     MIO_SIM_CLOCK_JUMP,    /* time jumps forward by jump_ns, the loops' clocks with it: what became due comes late */
     MIO_SIM_WALL_JUMP,     /* mio_sim_wall_ns jumps by jump_ns, forward or back; no loop looks at it */
-    MIO_SIM_SIGNAL,        /* no misfortune: signal number `signal` is delivered once to the loops of a.nodes, to each
-                            * handle that watches it (<mio/signal.h>); where none does, nothing happens */
     MIO_SIM_DUPLICATE,     /* `ppm` of the datagrams between a and b come twice */
-    MIO_SIM_REORDER        /* `ppm` of the datagrams between a and b are up to 10 ms late */
+    MIO_SIM_REORDER,       /* `ppm` of the datagrams between a and b are up to 10 ms late */
+    MIO_SIM_SIGNAL         /* no misfortune: signal number `signal` is delivered once to the loops of a.nodes, to each
+                            * handle that watches it (<mio/signal.h>); where none does, nothing happens */
 };
 
 enum mio_sim_call MIO_ENUM_ { /* of MIO_SIM_FAIL */

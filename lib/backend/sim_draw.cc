@@ -281,7 +281,7 @@ int mio_sim_format(const mio_sim_fault_t *fault, char *text, size_t size) {
     if (fault == nullptr || text == nullptr) return MIO_EINVAL;
     const int error = options_copy(&f, sizeof f, fault);
     if (error < 0) return error;
-    if (f.kind < MIO_SIM_PARTITION || f.kind > MIO_SIM_REORDER) return MIO_EINVAL;
+    if (f.kind < MIO_SIM_PARTITION || f.kind > MIO_SIM_SIGNAL) return MIO_EINVAL;
     line whole;
     whole.length = 0;
     add(&whole, "after %.6f s", seconds(f.after_ns));

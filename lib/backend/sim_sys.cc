@@ -77,6 +77,7 @@ static int sim_sys_socket(int domain, int type, int protocol) {
     if (w == nullptr) return -EPERM;
     if (domain != AF_INET && domain != AF_INET6 && domain != AF_UNIX) return -EAFNOSUPPORT;
     const int kind = type & ~(SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (domain == AF_UNIX && kind == SOCK_DGRAM) return -EAFNOSUPPORT; // a world has none
     const bool known = kind == SOCK_STREAM || (domain == AF_UNIX ? kind == SOCK_SEQPACKET : kind == SOCK_DGRAM);
     if (!known) return -EPROTONOSUPPORT;
     const int usual = domain == AF_UNIX ? 0 : kind == SOCK_STREAM ? IPPROTO_TCP : IPPROTO_UDP;
@@ -397,6 +398,7 @@ static int sim_sys_socketpair(int domain, int type, int protocol, int fds[2]) {
     if (w == nullptr) return -EPERM;
     const int kind = type & ~(SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (domain != AF_UNIX) return -EOPNOTSUPP;
+    if (kind == SOCK_DGRAM) return -EAFNOSUPPORT; // a world has none
     if ((kind != SOCK_STREAM && kind != SOCK_SEQPACKET) || protocol != 0) return -EPROTONOSUPPORT;
     const int failed = sim_call_fails(w, MIO_SIM_CALL_SOCKET, nullptr, nullptr);
     return failed < 0 ? failed : sim_pair(w, kind == SOCK_SEQPACKET, false, fds);

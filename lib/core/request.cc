@@ -117,7 +117,7 @@ int mio_req_cancel(mio_loop_t *public_loop, mio_req_t id) {
 static int deadline_find(loop *l, mio_req_t id, timer_node **out) {
     found f;
     if (!request_find(l, id, &f)) return MIO_ENOENT;
-    if (f.continuous != nullptr) return MIO_EINVAL; // it has time-outs of its own
+    if (f.continuous != nullptr || f.signal != nullptr) return MIO_EINVAL; // it has time-outs of its own
     const request *req = f.req != nullptr ? static_cast<const request *>(f.req) : f.loose;
     if (req->state == request_state::done) return MIO_EALREADY;
     *out = f.req != nullptr ? &f.req->deadline : &f.loose->deadline;

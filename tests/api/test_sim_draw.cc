@@ -169,7 +169,7 @@ TEST(each_kind_of_fault_has_its_words) {
     assert_is(mio_sim_format(nullptr, text, 20), MIO_EINVAL);
     f.kind = 0;
     assert_is(mio_sim_format(&f, text, sizeof text), MIO_EINVAL);
-    f.kind = MIO_SIM_REORDER + 1;
+    f.kind = MIO_SIM_SIGNAL + 1;
     assert_is(mio_sim_format(&f, text, sizeof text), MIO_EINVAL);
 }
 

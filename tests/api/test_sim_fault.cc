@@ -67,7 +67,7 @@ TEST(a_schedule_answers_each_mistake) {
     mio_sim_fault_t fault = fault_of(MIO_SIM_PARTITION);
     assert_is(mio_sim_schedule(nullptr, &fault), MIO_EINVAL);
     assert_is(mio_sim_schedule(world(), nullptr), MIO_EINVAL);
-    for (int kind : {0, -1, MIO_SIM_REORDER + 1, 1000}) {
+    for (int kind : {0, -1, MIO_SIM_SIGNAL + 1, 1000}) {
         fault = fault_of(kind);
         assert_is(mio_sim_schedule(world(), &fault), MIO_EINVAL);
     }

@@ -13,7 +13,8 @@ static void test_only_simulated_descriptors_are_known(void **) {
     assert_int_equal(os.close(SIM_FD_BASE), -EBADF);
     assert_int_equal(os.listen(SIM_FD_BASE + 1000000, 1), -EBADF);
     assert_int_equal(os.eventfd(0, 0), -ENOSYS);
-    assert_int_equal(os.socket(AF_UNIX, SOCK_STREAM, 0), -EAFNOSUPPORT);
+    assert_int_equal(os.socket(AF_UNIX, SOCK_DGRAM, 0), -EAFNOSUPPORT);
+    assert_int_equal(os.socket(AF_NETLINK, SOCK_STREAM, 0), -EAFNOSUPPORT);
     assert_int_equal(os.socket(AF_INET, SOCK_RAW, 0), -EPROTONOSUPPORT);
     assert_int_equal(os.socket(AF_INET, SOCK_DGRAM, IPPROTO_TCP), -EPROTONOSUPPORT);
     const int fd = tcp_socket();
