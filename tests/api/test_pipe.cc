@@ -119,7 +119,11 @@ TEST(one_shot_reads_and_many_buffers_go_through_a_pipe) {
     }, nullptr), 0);
     run_to_stop(loop);
     ck_assert(right);
-    assert_is(mio_stream_try_write(e.writer, "now", 3), 3);
+    for (int64_t n = 0; n < 3;) { // a simulated world may take less
+        const int64_t part = mio_stream_try_write(e.writer, "now" + n, static_cast<size_t>(3 - n));
+        ck_assert_int_gt(part, 0);
+        n += part;
+    }
     inbox in = {};
     in.is_text = true;
     in.stop_at = 3;
