@@ -276,11 +276,12 @@ void uring_file_complete(loop *l, uring_state *u, const struct io_uring_cqe *cqe
     job *work = file->work;
     const bool cancelled = file->cancelled;
     file_give(f, file);
+    fs_call *call = call_of(work);
     if (req == nullptr) {
+        call->done = cqe->res != -ECANCELED;
         job_free(work);
         return;
     }
-    fs_call *call = call_of(work);
     if (answer_is_refusal(cqe->res) && !cancelled) {
         job_submit(l, req);
         return;
@@ -292,6 +293,7 @@ void uring_file_complete(loop *l, uring_state *u, const struct io_uring_cqe *cqe
         }
         call->result = MIO_ECANCELED; // what it had moved is told with it
     }
+    call->done = call->result != MIO_ECANCELED;
     request_finish(l, req, call->result, 0, nullptr, 0);
 }
 
@@ -388,6 +390,7 @@ void uring_files_uproot(loop *l, uring_state *u, bool again) {
         job *work = file->work;
         const bool cancelled = file->cancelled;
         file_give(f, file);
+        call_of(work)->done = true;
         if (req == nullptr) job_free(work);
         else if (again && !cancelled && call_may_repeat(call_of(work))) queue_push(&f->wanted, static_cast<request *>(req));
         else request_settle(l, req, cancelled ? MIO_ECANCELED : MIO_EIO);

@@ -53,6 +53,7 @@ enum class fs_op : uint8_t {
 
 struct fs_call {
     fs_op op;
+    bool done;            // somebody has done it, or nobody can know whether it was done
     const bool *given_up; // nobody wants the result any more: long operations stop early. nullptr: nobody can say so
     int fd;
     int flags;
@@ -83,7 +84,7 @@ constexpr size_t FS_STAT_ROOM = 256;
 void fs_call_advance(fs_call *call, size_t n);
 // Does it with calls of the table: blocks. Any thread.
 void fs_perform(const sys *calls, fs_call *call);
-// Nobody wants what it brought: a descriptor is closed.
+// Nobody wants what it brought: a descriptor is closed. A close that was not done is done: it was promised.
 void fs_dispose(const sys *calls, fs_call *call);
 
 }

@@ -183,9 +183,16 @@ static int64_t perform(const sys *calls, fs_call *call) {
     return MIO_EINVAL;
 }
 
-void fs_perform(const sys *calls, fs_call *call) { call->result = perform(calls, call); }
+void fs_perform(const sys *calls, fs_call *call) {
+    call->result = perform(calls, call);
+    call->done = true;
+}
 
 void fs_dispose(const sys *calls, fs_call *call) {
+    if (call->op == fs_op::close && !call->done) {
+        call->done = true;
+        (void)calls->close(call->fd);
+    }
     if (!fs_call_opens(call) || call->result < 0) return;
     (void)calls->close(static_cast<int>(call->result)); // nobody is there to be told
     call->result = MIO_ECANCELED;

@@ -221,7 +221,18 @@ TEST(fs_cancels_what_waits_for_its_turn) {
     run_to_end(loop);
     assert_is(o.fd, MIO_ECANCELED);
     ck_assert(!room.exists("made"));
-    room.close(fd);
+
+    outcome_of closed; // a close was promised
+    id = mio_fs_close(loop, fd, closed.cb, &closed);
+    assert_is(mio_req_cancel(loop, id), 0);
+    assert_is(closed.await(loop), MIO_ECANCELED);
+    assert_is(room.close_status(fd), MIO_EBADF);
+    const int other = room.open("file", O_RDONLY);
+    id = mio_fs_close(loop, other, nullptr, nullptr);
+    assert_is(mio_req_abandon(loop, id), 0);
+    run_to_end(loop);
+    run_for(loop, MIO_MILLISECOND);
+    assert_is(room.close_status(other), MIO_EBADF);
 }
 
 // A read that is cancelled or runs out of time while it may be under way: told once, with the one or the other, and the

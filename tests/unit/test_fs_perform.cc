@@ -174,6 +174,17 @@ static void a_descriptor_that_nobody_wants_is_closed_once(void **) {
     assert_string_equal(said, "close");
 }
 
+static void a_close_that_nobody_has_done_is_done_once(void **) {
+    fs_call call = call_of(fs_op::close);
+    fs_dispose(&calls, &call);
+    fs_dispose(&calls, &call);
+    assert_string_equal(said, "close");
+    call = call_of(fs_op::close);
+    fs_perform(&calls, &call);
+    fs_dispose(&calls, &call);
+    assert_string_equal(said, "close close");
+}
+
 // --- copies ---------------------------------------------------------------------------------------------------------
 
 static int copy_open(int, const char *path, int flags, unsigned) {
@@ -339,6 +350,7 @@ int main() {
         cmocka_unit_test_setup(a_read_is_asked_again_when_interrupted_and_without_an_offset_where_there_are_none, setup),
         cmocka_unit_test_setup(a_close_that_is_interrupted_has_closed, setup),
         cmocka_unit_test_setup(a_descriptor_that_nobody_wants_is_closed_once, setup),
+        cmocka_unit_test_setup(a_close_that_nobody_has_done_is_done_once, setup),
         cmocka_unit_test_setup(a_copy_that_fails_in_its_middle_removes_what_it_made, setup),
         cmocka_unit_test_setup(a_copy_reads_and_writes_where_the_kernel_will_not_copy, setup),
         cmocka_unit_test_setup(a_copy_that_is_given_up_stops_and_removes_what_it_made, setup),

@@ -1,5 +1,5 @@
 // Files: reads of 4 KiB that are in memory, at random places, with so many on the way at once. Beside libmio (on the
-// backend that it chooses, on the ring and on epoll with its pool): pread(2) one after the other, and a ring written by
+// backend that it chooses, and on epoll): pread(2) one after the other, and a ring written by
 // hand that enters once for each batch.
 //
 // Figures are ns per read: of the wall clock, and of CPU, all threads of the process together.
@@ -144,7 +144,7 @@ static const struct way {
     {"ring", "a ring by hand", hand_open, hand_read, hand_close},
 #endif
     {"mio", "libmio on the backend it chooses", mio_open_chosen, mio_read, mio_close},
-    {"mio-epoll", "libmio on epoll: the pool", mio_open_epoll, mio_read, mio_close},
+    {"mio-epoll", "libmio on epoll", mio_open_epoll, mio_read, mio_close},
 };
 constexpr unsigned WAYS = sizeof ways / sizeof ways[0];
 
