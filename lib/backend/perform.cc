@@ -160,7 +160,8 @@ bool perform(loop *l, request *carrier, bool doubtful, size_t *received) {
     case op_code::read_until:
     case op_code::job:
     case op_code::file:
-    case op_code::datagram: break;
+    case op_code::datagram:
+    case op_code::connect_host: break;
     }
     panic(__FILE__, __LINE__, "an operation that no backend is asked for");
 }

@@ -11,6 +11,9 @@ namespace mio {
 void stream_read_done(loop *l, channel *c, const completion *done);
 void stream_write_done(loop *l, channel *c, const completion *done);
 void tcp_connect_done(loop *l, channel *c, const completion *done);
+void connect_host_done(loop *l, channel *c, const completion *done);
+// A STARTED one is to end early: it settles.
+void connect_host_cancel(loop *l, channel *c);
 void listener_accept_done(loop *l, channel *c, const completion *done);
 void channel_polled(loop *l, channel *c, const completion *done); // told apart by kind
 void udp_receive_done(loop *l, channel *c, const completion *done);
@@ -46,6 +49,7 @@ enum timer_owner : uint8_t {
     TIMER_OF_JOB,
     TIMER_OF_WATCH,
     TIMER_OF_UDP,
+    TIMER_OF_HOST,
 };
 static_assert(TIMER_OF_REQUEST == REQUEST_TIMER_OWNER, "requests name their timers' owner themselves");
 void timer_fire(loop *l, timer_node *node);
@@ -53,6 +57,7 @@ void stream_timer_due(loop *l, timer_node *node);
 void listener_timer_due(loop *l, timer_node *node);
 void watch_timer_due(loop *l, timer_node *node);
 void udp_timer_due(loop *l, timer_node *node);
+void connect_host_timer_due(loop *l, timer_node *node);
 
 // Wakeups and hooks.
 void wakeup_run(loop *l, struct wakeup_node *node);

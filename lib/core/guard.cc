@@ -157,7 +157,8 @@ static bool has_buffers(const lane_request *req) {
     case op_code::detach:
     case op_code::connected:
     case op_code::job:
-    case op_code::file: break;
+    case op_code::file:
+    case op_code::connect_host: break;
     }
     return false;
 }

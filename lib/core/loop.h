@@ -238,6 +238,14 @@ inline void carrier_start(loop *l, request *carrier, op_code op) {
     queue_push(&l->dirty, carrier);
 }
 
+// FREE -> STARTED, of an op that no backend is asked: io ends it by request_settle, also when it is to be cancelled.
+inline void carrier_start_here(request *carrier, op_code op) {
+    mio_assert(carrier->state == request_state::free && op == op_code::connect_host);
+    carrier->op = op;
+    carrier->state = request_state::started;
+    carrier->flags = 0;
+}
+
 // Asks for the end of a carrier in whatever state; it will come through its done function (unless FREE).
 void carrier_cancel(loop *l, request *carrier, int32_t with);
 

@@ -45,7 +45,10 @@ void carrier_cancel(loop *l, request *carrier, int32_t with) {
         carrier->flags = static_cast<uint16_t>(carrier->flags | REQUEST_CANCEL);
         carrier->result = with;
         return;
-    case request_state::started: l->with->cancel(l, carrier); return;
+    case request_state::started:
+        if (carrier->op == op_code::connect_host) connect_host_cancel(l, channel_of_out(carrier));
+        else l->with->cancel(l, carrier);
+        return;
     }
 }
 

@@ -48,6 +48,8 @@ enum class op_code : uint8_t {
     read_exact,
     read_until,
     datagram, // to be sent
+    // a carrier of the out direction that no backend is asked: io ends it (io/connect_host.cc)
+    connect_host,
     // loose requests (core/job.h): of no handle
     job, // for the workers; no backend is asked
     file, // of a file (core/fs_call.h): a backend does it, or gives it to the workers
@@ -81,6 +83,7 @@ inline constexpr op_row op_table[] = {
     {"read_exact", false, false, false},
     {"read_until", false, false, false},
     {"datagram", false, false, true},
+    {"connect_host", false, false, true},
     {"job", false, false, false},
     {"file", false, false, false},
 };

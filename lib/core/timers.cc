@@ -88,6 +88,7 @@ void timers_run_now(loop *l) {
             (void)loose_cancel(l, reinterpret_cast<loose_request *>(at), MIO_ETIMEDOUT); // or it is done, or held
             break;
         }
+        case TIMER_OF_HOST: connect_host_timer_due(l, node); break;
         case TIMER_OF_JOB: job_due(l, node); break;
         case TIMER_OF_STREAM: stream_timer_due(l, node); break;
         case TIMER_OF_LISTENER: listener_timer_due(l, node); break;

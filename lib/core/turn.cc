@@ -118,6 +118,7 @@ static inline void completion_dispatch(loop *l, const completion *done) {
     case op_code::write: // the one lane request that a backend names: FINISH_RELEASED
         stream_write_released(l, static_cast<lane_request *>(done->req));
         return;
+    case op_code::connect_host: connect_host_done(l, channel_of_out(done->req), done); return;
     case op_code::job:
     case op_code::file: loose_done(l, done); return;
     case op_code::none:

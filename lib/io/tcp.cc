@@ -75,6 +75,12 @@ static bool address_valid(const mio_addr_t *addr) {
     return true; // the system knows which others there are
 }
 
+int connect_options_complete(mio_connect_options_t *complete, const mio_connect_options_t *options) {
+    const int error = options_copy(complete, sizeof *complete, options);
+    if (error < 0) return error;
+    return complete->bind != nullptr && !address_valid(complete->bind) ? static_cast<int>(MIO_EINVAL) : 0;
+}
+
 static lane_request *connect_request(const stream *s) {
     lane_request *req = lane_head(&s->writes);
     mio_assert(req != nullptr && req->op == op_code::connected);
@@ -128,8 +134,8 @@ void connect_begin(loop *l, stream *s, int error) {
     else carrier_start(l, &s->out, op_code::connect);
 }
 
-static mio_req_t connect_start(loop *l, const mio_addr_t *addr, const mio_connect_options_t *o, mio_connect_cb cb,
-                               void *arg, stream **out) {
+mio_req_t connect_start(loop *l, const mio_addr_t *addr, const mio_connect_options_t *o, mio_connect_cb cb, void *arg,
+                        stream **out) {
     mio_req_t id = 0;
     stream *s = connect_create(l, &addr->u, addr->len, CHANNEL_TCP, cb, arg, &id);
     if (s == nullptr) return MIO_ENOMEM;
@@ -202,9 +208,8 @@ mio_req_t mio_tcp_connect(mio_loop_t *public_loop, const mio_addr_t *addr, const
     if (error < 0) return error;
     if (cb == nullptr || out == nullptr || !address_valid(addr)) return MIO_EINVAL;
     mio_connect_options_t complete;
-    error = options_copy(&complete, sizeof complete, options);
+    error = connect_options_complete(&complete, options);
     if (error < 0) return error;
-    if (complete.bind != nullptr && !address_valid(complete.bind)) return MIO_EINVAL;
     stream *s;
     const mio_req_t id = connect_start(l, addr, &complete, cb, arg, &s);
     if (id > 0) *out = theirs<mio_stream_t>(s);
