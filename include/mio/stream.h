@@ -105,6 +105,16 @@ MIO_API mio_req_t mio_stream_write(mio_stream_t *stream, mio_buf_t *bufs, unsign
 MIO_API mio_req_t mio_stream_write_flags(mio_stream_t *stream, mio_buf_t *bufs, unsigned n, unsigned flags,
                                          mio_write_cb cb, void *arg);
 
+/* Sends len bytes of a file (or of whatever pread(2) reads), from offset on, in the order of the writes; the stream's
+ * descriptor becomes nonblocking. fd is borrowed until cb, or until an abandon returns; its own position is neither used nor
+ * moved. cb gets no buffers (NULL, 0), sent counts; its status and a broken write side are as of a write, but for an error of
+ * the file before its first byte was sent: MIO_EBADF, MIO_EIO, MIO_EINVAL and the like, MIO_EOF (the file ends before offset
+ * + len; what there is was sent): later writes go on then. The bytes are not in mio_stream_queued_bytes, and no maximum
+ * applies. It never waits for the socket; it waits for the disk, where the bytes are not in memory: sendfile(2). On io_uring
+ * too it is that call. In a simulated world there are no files: MIO_ENOTSUP.
+ * MIO_EINVAL: offset < 0, len <= 0, or their sum too large. MIO_EBADF: fd < 0. MIO_EPIPE, MIO_EBUSY as of a write. */
+MIO_API mio_req_t mio_stream_sendfile(mio_stream_t *stream, int fd, int64_t offset, int64_t len, mio_write_cb cb, void *arg);
+
 /* Sends now what the kernel takes now: bytes sent, or an error; takes nothing over. MIO_EAGAIN: would wait, or
  * something is queued. */
 MIO_API int64_t mio_stream_try_write(mio_stream_t *stream, const void *ptr, size_t len);

@@ -122,6 +122,28 @@ bool perform_send_many(loop *l, channel *c) {
     return true;
 }
 
+// One call takes no more of a file than this: others want their turn, and reading it may wait for a disk.
+constexpr int64_t SEND_FILE_MOST = 256 << 10;
+
+static bool perform_sendfile(loop *l, channel *c) {
+    const lane_request *req = lane_file(&c->writes);
+    if (req == nullptr) { // what it was for was taken back
+        request_finish(l, &c->out, 0, 0, nullptr, 0);
+        return true;
+    }
+    const file_place *from = request_file(req);
+    const int64_t left = req->total - req->moved;
+    const size_t most = static_cast<size_t>(left < SEND_FILE_MOST ? left : SEND_FILE_MOST);
+    ssize_t n;
+    do {
+        l->counters.backend_calls++;
+        n = l->calls->sendfile(c->fd, from->fd, from->offset + req->moved, most);
+    } while (__builtin_expect(n == -EINTR, 0));
+    if (n == -EAGAIN || n == -EINPROGRESS) return false;
+    request_finish(l, &c->out, n == 0 ? static_cast<ssize_t>(MIO_EOF) : n, 0, nullptr, 0);
+    return true;
+}
+
 int perform_poll(loop *l, const channel *c) {
     const uint32_t asked = c->bits & CHANNEL_POLL_EVENTS;
     int seen;
@@ -144,10 +166,10 @@ bool perform(loop *l, request *carrier, bool doubtful, size_t *received) {
     case op_code::receive_message: return perform_receive_message(l, c, doubtful, received);
     case op_code::send_message: return perform_send_message(l, c);
     case op_code::receive_file: return perform_receive_file(l, c, doubtful, received);
+    case op_code::sendfile: return perform_sendfile(l, c);
     case op_code::send_file: return perform_send_file(l, c);
     case op_code::accept: return perform_accept(l, c);
     case op_code::connect: return perform_connected(l, c);
-    case op_code::poll: // nothing to be tried: its backend looks (perform_poll)
     case op_code::receive_datagrams: return perform_receive_datagrams(l, c, doubtful, received);
     case op_code::send_datagrams: return perform_send_datagrams(l, c);
     case op_code::none:
@@ -161,7 +183,8 @@ bool perform(loop *l, request *carrier, bool doubtful, size_t *received) {
     case op_code::job:
     case op_code::file:
     case op_code::datagram:
-    case op_code::connect_host: break;
+    case op_code::connect_host:
+    case op_code::poll: break; // nothing to be tried: its backend looks (perform_poll)
     }
     panic(__FILE__, __LINE__, "an operation that no backend is asked for");
 }

@@ -352,6 +352,7 @@ static ssize_t sim_sys_send(int fd, const void *from, size_t n, int flags) {
     return sim_sys_sendmsg(fd, &message, flags);
 }
 
+static ssize_t sim_sys_sendfile(int, int, int64_t, size_t) { return -ENOSYS; }
 static int sim_sys_recvmmsg(int fd, struct sys_message *messages, unsigned n, int) {
     sim_socket *s = socket_of(fd);
     if (s == nullptr) return -EBADF;
@@ -480,6 +481,7 @@ const sys sys_sim = {
     sim_sys_sendmsg,
     sim_sys_recvmmsg,
     sim_sys_sendmmsg,
+    sim_sys_sendfile,
     sim_sys_read,
     sim_sys_write,
     sim_sys_open,

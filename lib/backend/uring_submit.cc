@@ -7,6 +7,7 @@
 //             poll, then recv(2)
 //   accept    multishot; else, and where others accept on the same socket, poll, then accept4(2)
 //   send      silent about its success, everything the lane has; when the socket is full: poll first; else send(2)
+//   sendfile  sendfile(2); when the socket is full: poll first
 //   connect   as it is; else, and of unix sockets, connect(2), then poll
 //   messages, pipes, terminals
 //             poll, then a call of our own; a send is tried first
@@ -200,6 +201,14 @@ static void out_datagrams(loop *l, uring_state *u, uring_entry *e, int fd) {
     out_poll(u, e, fd);
 }
 
+// The ring has no sendfile, and its splice costs a thread of the kernel's.
+static void out_sendfile(loop *l, uring_state *u, uring_entry *e, int fd) {
+    size_t none = 0;
+    if (perform(l, &e->owner->out, false, &none)) return;
+    e->bits |= ENTRY_OUT_FULL | ENTRY_OUT_WANTED;
+    out_poll(u, e, fd);
+}
+
 static inline void out_send_entered(uring_state *u, uring_entry *e, int fd, struct io_uring_sqe *sqe, size_t bytes) {
     sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
     sqe->user_data = out_token(e, uring_op::send, fd);
@@ -350,6 +359,7 @@ static void build_out(loop *l, uring_state *u, uring_entry *e, int fd) {
         else if (!op_is_send(e->owner->out.op)) out_perform_now(l, u, e, fd);
         else if (e->owner->out.op == op_code::send_zerocopy) out_send_zerocopy(l, u, e, fd);
         else if (e->owner->out.op == op_code::send_datagrams) out_datagrams(l, u, e, fd);
+        else if (e->owner->out.op == op_code::sendfile) out_sendfile(l, u, e, fd);
         else out_send_any(l, u, e, fd);
     }
 }

@@ -111,6 +111,11 @@ static ssize_t sys_send(int fd, const void *from, size_t n, int flags) { return 
 static ssize_t sys_sendmsg(int fd, const struct msghdr *message, int flags) {
     return negated(::sendmsg(fd, message, flags));
 }
+ssize_t sys_sendfile_copy(int to, int from, int64_t offset, size_t n) {
+    char piece[16384];
+    const ssize_t got = negated(::pread(from, piece, n < sizeof piece ? n : sizeof piece, static_cast<off_t>(offset)));
+    return got <= 0 ? got : sys_send(to, piece, static_cast<size_t>(got), MSG_DONTWAIT | MSG_NOSIGNAL);
+}
 static ssize_t sys_read(int fd, void *to, size_t n) { return negated(::read(fd, to, n)); }
 static ssize_t sys_write(int fd, const void *from, size_t n) { return negated(::write(fd, from, n)); }
 
@@ -160,6 +165,7 @@ const sys sys_real = {
     sys_sendmsg,
     sys_recvmmsg,
     sys_sendmmsg,
+    sys_sendfile,
     sys_read,
     sys_write,
     sys_open,

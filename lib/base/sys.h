@@ -96,6 +96,8 @@ struct sys {
     // recvmmsg(2), sendmmsg(2), or calls of the above until one fails: how many messages, or why not the first.
     int (*recvmmsg)(int fd, struct sys_message *messages, unsigned n, int flags);
     int (*sendmmsg)(int fd, struct sys_message *messages, unsigned n, int flags);
+    // sendfile(2) to a nonblocking socket; raises no SIGPIPE. Where there is none, or not for that file, a copy of a piece.
+    ssize_t (*sendfile)(int to, int from, int64_t offset, size_t n);
     ssize_t (*read)(int fd, void *to, size_t n);
     ssize_t (*write)(int fd, const void *from, size_t n);
 

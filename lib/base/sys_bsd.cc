@@ -285,6 +285,24 @@ int sys_kevent(int kq, const struct kevent *changes, int n, struct kevent *event
     return negated(::kevent(kq, changes, n, events, max, timeout_ns < 0 ? nullptr : &timeout));
 }
 
+// --- files to sockets -----------------------------------------------------------------------------------------------
+// Sockets are quiet here (socket_never_signals), or say so with each send.
+
+ssize_t sys_sendfile(int to, int from, int64_t offset, size_t n) {
+#if defined(__APPLE__)
+    off_t sent = static_cast<off_t>(n); // 0 would be all of it
+    const int error = negated(::sendfile(from, to, static_cast<off_t>(offset), &sent, nullptr, 0));
+#elif defined(__FreeBSD__) || defined(__DragonFly__)
+    off_t sent = 0;
+    const int error = negated(::sendfile(from, to, static_cast<off_t>(offset), n, nullptr, &sent, 0));
+#else
+    const off_t sent = 0;
+    const int error = -ENOSYS;
+#endif
+    if (sent > 0 && (error >= 0 || error == -EAGAIN || error == -EINTR)) return static_cast<ssize_t>(sent);
+    return error == -ENOSYS || error == -EINVAL || error == -EOPNOTSUPP ? sys_sendfile_copy(to, from, offset, n) : error;
+}
+
 // --- files that change: EVFILT_VNODE --------------------------------------------------------------------------------
 // Of a folder it is told that its names changed (NOTE_WRITE), not which: as if the notices had been lost. An id is the
 // descriptor that keeps the file open; a knote's udata says whether it is a folder.

@@ -21,6 +21,7 @@
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -176,6 +177,25 @@ int sys_uring_register(int fd, unsigned what, void *arg, unsigned n) {
     const int result = negated(static_cast<int>(syscall(427, fd, what, arg, n)));
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
     return result;
+}
+
+// sendfile(2) knows no MSG_NOSIGNAL: a SIGPIPE is kept from this thread, and taken back if it is this call's.
+ssize_t sys_sendfile(int to, int from, int64_t offset, size_t n) {
+    sigset_t pipe_only, before, pending;
+    sigemptyset(&pipe_only);
+    sigaddset(&pipe_only, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &pipe_only, &before);
+    sigpending(&pending);
+    off_t at = static_cast<off_t>(offset);
+    ssize_t sent = negated(::sendfile(to, from, &at, n));
+    if (sent == -EPIPE && sigismember(&pending, SIGPIPE) == 0) {
+        const struct timespec at_once = {0, 0};
+        while (sigtimedwait(&pipe_only, nullptr, &at_once) < 0 && errno == EINTR) continue;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    // Files without pages (of /proc, of some FUSE systems), filters that know no sendfile.
+    if (sent == -EINVAL || sent == -ENOSYS) sent = sys_sendfile_copy(to, from, offset, n);
+    return sent;
 }
 
 static_assert(NOTIFY_MODIFY == IN_MODIFY && NOTIFY_ATTRIB == IN_ATTRIB && NOTIFY_CLOSE_WRITE == IN_CLOSE_WRITE &&

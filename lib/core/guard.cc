@@ -146,6 +146,7 @@ static bool has_buffers(const lane_request *req) {
     case op_code::accept:
     case op_code::connect:
     case op_code::send_zerocopy:
+    case op_code::sendfile:
     case op_code::poll:
     case op_code::receive_datagrams:
     case op_code::send_datagrams:

@@ -32,6 +32,7 @@ enum class op_code : uint8_t {
     accept,  // listener, continuous: result is a descriptor
     connect, // stream, one shot, in the out direction
     send_zerocopy, // as send; some of the lane wishes not to be copied (lane_zerocopy)
+    sendfile, // as send, when the lane's first write is a file's (lane_file): as much of it as one call takes
     poll,    // of any descriptor, one shot, in the in direction: result is what it is ready for (core/handle.h)
     receive_datagrams, // datagram socket, continuous: into the pool (base/datagram.h)
     send_datagrams,    // datagram socket, one shot: as many of the lane as one call takes (core/datagram.h)
@@ -68,6 +69,7 @@ inline constexpr op_row op_table[] = {
     {"accept", true, true, false},
     {"connect", false, false, true},
     {"send", false, false, true},
+    {"sendfile", false, false, true},
     {"poll", false, false, false},
     {"receive", true, false, false}, // datagrams
     {"send", false, false, true},
@@ -97,6 +99,7 @@ constexpr uint16_t REQUEST_CANCEL = 1;    // an early end was asked for; result 
 constexpr uint16_t REQUEST_ABANDONED = 2; // nobody is to be called
 constexpr uint16_t REQUEST_ZEROCOPY = 4;  // a write that wishes not to be copied
 constexpr uint16_t REQUEST_DESCRIPTORS = 8; // a write that takes descriptors along (core/descriptors.h)
+constexpr uint16_t REQUEST_FILE = 16;     // a write whose bytes are in a file (request_file); not in queued_bytes
 
 struct request { // 16 bytes
     request *next; // dirty list, settled list, lane: the state says which
@@ -130,6 +133,16 @@ struct lane_request : user_request {
 
 static_assert(sizeof(lane_request) == 136, "a request with one buffer");
 constexpr size_t LANE_REQUEST_DEADLINE = sizeof(lane_request) - sizeof(mio_buf_t) - sizeof(timer_node);
+
+// Where the bytes of a REQUEST_FILE are, in the place of its first buffer (bufs_used is 0). The descriptor is borrowed.
+struct file_place {
+    int64_t offset; // of the first of them
+    int fd;
+};
+static_assert(sizeof(file_place) <= sizeof(mio_buf_t), "fits");
+
+inline file_place *request_file(lane_request *req) { return reinterpret_cast<file_place *>(&req->bufs[0]); }
+inline const file_place *request_file(const lane_request *req) { return reinterpret_cast<const file_place *>(&req->bufs[0]); }
 
 // Loose requests have the slab and the id class that no kind of handle has.
 constexpr unsigned SLAB_LOOSE = 0;

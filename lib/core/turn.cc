@@ -108,6 +108,7 @@ static inline void completion_dispatch(loop *l, const completion *done) {
     case op_code::receive_file: stream_read_done(l, channel_of_in(done->req), done); return;
     case op_code::send:
     case op_code::send_message:
+    case op_code::sendfile:
     case op_code::send_file:
     case op_code::send_zerocopy: stream_write_done(l, channel_of_out(done->req), done); return;
     case op_code::accept: listener_accept_done(l, channel_of_in(done->req), done); return;

@@ -23,6 +23,12 @@
 namespace mio {
 
 static size_t write_left(const lane_request *req) { return static_cast<size_t>(req->total - req->moved); }
+// Of memory: a file's are in nobody's.
+static size_t write_queued(const lane_request *req) { return (req->flags & REQUEST_FILE) != 0 ? 0 : write_left(req); }
+
+static op_code send_op(const stream *s, const lane_request *head) {
+    return __builtin_expect((head->flags & REQUEST_FILE) != 0, 0) ? op_code::sendfile : stream_send_op(s);
+}
 
 void stream_update_write(stream *s) {
     loop *l = s->on;
@@ -37,8 +43,7 @@ void stream_update_write(stream *s) {
         }
     }
     if (head->op == op_code::write && head->state != request_state::done) {
-        if (s->out.state == request_state::free)
-            carrier_start(l, &s->out, stream_send_op(s));
+        if (s->out.state == request_state::free) carrier_start(l, &s->out, send_op(s, head));
     } else if (head->op != op_code::detach || head->state == request_state::done || stream_detach_ready(s)) {
         carrier_poke(l, &s->out, op_code::send);
     }
@@ -87,7 +92,7 @@ static bool marks_tell(loop *l, stream *s) {
 // --- dealing the carrier's result out -------------------------------------------------------------------------------
 
 static void write_end(stream *s, lane_request *req, int32_t status) {
-    s->queued_bytes -= write_left(req);
+    s->queued_bytes -= write_queued(req);
     req->state = request_state::done;
     req->result = status;
     if (req->op == op_code::shutdown) s->bits &= ~STREAM_SHUT; // no FIN was sent, none will be
@@ -101,12 +106,12 @@ static void write_end(stream *s, lane_request *req, int32_t status) {
 }
 
 static void writes_deal(stream *s, int64_t sent) {
-    s->queued_bytes -= static_cast<size_t>(sent);
     while (sent > 0) {
         lane_request *req = lane_first_live(&s->writes);
         mio_assert(req != nullptr && req->op == op_code::write);
         const int64_t left = req->total - req->moved;
         const int64_t part = sent < left ? sent : left;
+        if ((req->flags & REQUEST_FILE) == 0) s->queued_bytes -= static_cast<size_t>(part);
         req->moved += part;
         sent -= part;
         if (part != left) continue;
@@ -129,10 +134,28 @@ static void writes_end_early(stream *s) {
     }
 }
 
+// What sendfile(2) says of the file, not of the socket.
+static bool is_of_file(int32_t status) {
+    switch (status) {
+    case MIO_EOF: // it is shorter
+    case MIO_EBADF:
+    case MIO_EINVAL:
+    case MIO_EIO:
+    case MIO_ENOMEM:
+    case MIO_EPERM:
+    case MIO_EACCES:
+    case -EISDIR:
+    case -ESPIPE:
+    case -EOVERFLOW: return true;
+    }
+    return false;
+}
+
 static void writes_failed(stream *s, int32_t status) {
     lane_request *req = lane_first_live(&s->writes);
+    const bool is_file = req != nullptr && (req->flags & REQUEST_FILE) != 0;
     if (req != nullptr && req->op == op_code::write && (req->flags & REQUEST_CANCEL) == 0) write_end(s, req, status);
-    s->bits |= STREAM_BROKEN;
+    if (!is_file || !is_of_file(status)) s->bits |= STREAM_BROKEN; // else if there is a gap (write_end)
 }
 
 // A record left whole, or not at all: only that one failed when it was too long.
@@ -175,8 +198,8 @@ static inline bool write_call(loop *l, stream *s, lane_request *req) {
     req->state = request_state::free;
     bufs_show(req->bufs, req->bufs_used);
     const int64_t begun_ns = callback_begin(l, s);
-    reinterpret_cast<mio_write_cb>(req->cb)(theirs<mio_stream_t>(s), req->result, req->moved, req->bufs, req->bufs_used,
-                                            req->arg);
+    mio_buf_t *bufs = req->bufs_used != 0 ? req->bufs : nullptr;
+    reinterpret_cast<mio_write_cb>(req->cb)(theirs<mio_stream_t>(s), req->result, req->moved, bufs, req->bufs_used, req->arg);
     return callback_end(l, s, begun_ns, "write");
 }
 

@@ -89,6 +89,7 @@ const int *errors_of(call which) {
     case call::recv:
     case call::recvmsg: return receiving;
     case call::send:
+    case call::sendfile:
     case call::sendmsg: return sending;
     case call::recvmmsg:
     case call::sendmmsg: return datagrams;
@@ -141,6 +142,7 @@ bool is_never_noticed(const plan *p) {
     case call::sendmsg:
     case call::recvmmsg:
     case call::sendmmsg:
+    case call::sendfile:
     case call::read:
     case call::notify_read:
     case call::read_nowait:

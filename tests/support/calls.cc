@@ -10,7 +10,7 @@ const char *call_name(call which) {
         "map_shared",    "map_fd",       "monotonic_ns",    "thread_start",  "environment", "getaddrinfo", "freeaddrinfo", "getnameinfo", "socket",        "socketpair", "bind",        "listen",
         "connect",       "accept4",      "shutdown",        "close",         "getsockname", "getpeername",
         "getsockopt",    "setsockopt",   "dup_cloexec",     "set_nonblocking", "recv",      "recvmsg",
-        "send",          "sendmsg",      "recvmmsg",        "sendmmsg",      "read",            "write",
+        "send",          "sendmsg",      "recvmmsg",       "sendmmsg",      "sendfile",      "read",            "write",
         "open",          "unlink",       "chmod",           "lstat_mode",    "facts",       "reopen",      "set_status",
         "read_nowait",   "write_quiet",  "tty_get",         "tty_set",       "tty_size",
         "eventfd",       "pipe_cloexec",
@@ -71,6 +71,7 @@ int call_usual_error(call which) {
     case call::recv:
     case call::recvmsg:
     case call::send:
+    case call::sendfile:
     case call::sendmsg: return ECONNRESET;
     case call::recvmmsg:
     case call::sendmmsg: return ECONNREFUSED;

@@ -42,6 +42,7 @@ enum class call : uint8_t {
     sendmsg,
     recvmmsg,
     sendmmsg,
+    sendfile,
     read,
     write,
     open,

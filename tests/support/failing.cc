@@ -149,6 +149,7 @@ FAILING(ssize_t, send, (int fd, const void *from, size_t n, int flags), (fd, fro
 FAILING(ssize_t, sendmsg, (int fd, const struct msghdr *message, int flags), (fd, message, flags))
 FAILING(int, recvmmsg, (int fd, struct mio::sys_message *messages, unsigned n, int flags), (fd, messages, n, flags))
 FAILING(int, sendmmsg, (int fd, struct mio::sys_message *messages, unsigned n, int flags), (fd, messages, n, flags))
+FAILING(ssize_t, sendfile, (int to, int from, int64_t offset, size_t n), (to, from, offset, n))
 FAILING(ssize_t, read, (int fd, void *to, size_t n), (fd, to, n))
 FAILING(ssize_t, write, (int fd, const void *from, size_t n), (fd, from, n))
 FAILING(int, open, (const char *path, int flags, unsigned mode), (path, flags, mode))
@@ -228,6 +229,7 @@ const mio::sys *failing_open(const mio::sys *base) {
     table->sendmsg = failing_sendmsg;
     table->recvmmsg = failing_recvmmsg;
     table->sendmmsg = failing_sendmmsg;
+    table->sendfile = failing_sendfile;
     table->read = failing_read;
     table->write = failing_write;
     table->open = failing_open;
