@@ -13,7 +13,7 @@ static int sendfile_check(const stream *s, int fd, int64_t offset, int64_t len) 
     if (error < 0) return error;
     if (offset < 0 || len <= 0 || len > INT64_MAX - offset) return MIO_EINVAL;
     if (fd < 0) return MIO_EBADF;
-    if (s->on->world != nullptr) return MIO_ENOTSUP;
+    if (s->on->world != nullptr || (s->flags & (CHANNEL_FILE | CHANNEL_RECORDS)) != 0) return MIO_ENOTSUP;
     if ((s->bits & STREAM_DETACHING) != 0) return MIO_EBUSY;
     if ((s->bits & (STREAM_BROKEN | STREAM_SHUT)) != 0) return MIO_EPIPE;
     // sendfile(2) has no MSG_DONTWAIT. What connects is ours, and made so.
