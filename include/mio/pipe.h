@@ -29,7 +29,8 @@ MIO_API MIO_CHECK_RESULT int mio_pipe_open(mio_loop_t *loop, mio_stream_t **read
  * MIO_ENOTSUP: in a simulated world. */
 MIO_API MIO_CHECK_RESULT int mio_pipe_open_path(mio_loop_t *loop, const char *path, unsigned how, mio_stream_t **out);
 
-/* A stream over fd: a pipe, a FIFO, a socket (stream or seqpacket, connected), a terminal, a device like /dev/null.
+/* A stream over fd: a pipe, a FIFO, a socket (stream or seqpacket, connected), a terminal, a device like /dev/null,
+ * signalfd(2) and its like.
  * fd is the library's from now on, but for 0, 1 and 2: these stay open, and the program's; the stream has a duplicate.
  * Whether fd waits (O_NONBLOCK) is shared with every process that has the same open file, and stays as it is: pipes are
  * asked not to wait call by call, terminals are opened once more. Where neither can be had (pipes before Linux 6.4 and

@@ -191,7 +191,8 @@ int mio_pipe_adopt(mio_loop_t *public_loop, int fd, mio_stream_t **out) {
     error = l->calls->facts(fd, &facts);
     if (error < 0) return error;
     if (S_ISSOCK(facts.mode)) return adopt_socket(public_loop, fd, out);
-    if (!S_ISFIFO(facts.mode) && !S_ISCHR(facts.mode)) return MIO_ENOTSUP;
+    const bool nameless = (facts.mode & S_IFMT) == 0; // what Linux makes without a file: signalfd(2), eventfd(2), ...
+    if (!S_ISFIFO(facts.mode) && !S_ISCHR(facts.mode) && !nameless) return MIO_ENOTSUP;
     stream *s = nullptr;
     error = adopt_file(l, fd, &facts, &s);
     if (error == 0) *out = theirs<mio_stream_t>(s);

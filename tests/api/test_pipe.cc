@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -403,6 +404,34 @@ TEST(devices_that_cannot_be_watched_are_read_and_written_all_the_same) {
     run_for(loop, MIO_MILLISECOND);
     assert_is(fcntl(other, F_GETFL) & O_NONBLOCK, 0); // put back
     assert_is(close(other), 0);
+}
+
+TEST(a_signalfd_is_read_whatever_the_backend) { // a READ of the ring's never ended before Linux 6.12
+    KERNEL_ONLY("a simulated world takes no signals");
+    mio_loop_t *loop = loop_open();
+    sigset_t only, before;
+    sigemptyset(&only);
+    sigaddset(&only, SIGUSR1);
+    pthread_sigmask(SIG_BLOCK, &only, &before);
+    const int made = signalfd(-1, &only, SFD_CLOEXEC);
+    const int fd = dup(made), other = dup(made);
+    assert_is(close(made), 0);
+    mio_stream_t *stream = nullptr;
+    assert_is(mio_pipe_adopt(loop, fd, &stream), 0);
+    inbox in = {};
+    in.is_text = true;
+    in.stop_at = sizeof(struct signalfd_siginfo);
+    ck_assert_int_gt(mio_stream_read_start(stream, 0, read_into, &in), 0);
+    run_for(loop, MIO_MILLISECOND); // it waits, and the loop does not
+    assert_is(in.calls, 0);
+    raise(SIGUSR1);
+    run_to_stop(loop);
+    assert_is(in.received, sizeof(struct signalfd_siginfo));
+    assert_is(mio_handle_close(stream, nullptr, nullptr), 0);
+    run_for(loop, MIO_MILLISECOND);
+    assert_is(fcntl(other, F_GETFL) & O_NONBLOCK, 0); // put back
+    assert_is(close(other), 0);
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
 // In a process of its own, whose standard descriptors are what the case makes of them.
