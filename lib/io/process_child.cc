@@ -20,7 +20,7 @@ namespace mio {
 static inbox<child> orphans;
 
 child *child_create(loop *l, process *p) {
-    void *memory = l->calls->alloc(sizeof(child));
+    void *memory = sys_real.alloc(sizeof(child)); // it may outlive the loop, and its table's books
     if (memory == nullptr) return nullptr;
     memset(memory, 0, sizeof(child));
     auto *c = new (memory) child();
@@ -37,11 +37,10 @@ child *child_create(loop *l, process *p) {
 }
 
 static void child_free(child *c) {
-    const struct sys *calls = c->calls;
     pthread_cond_destroy(&c->known);
     pthread_mutex_destroy(&c->lock);
     c->~child();
-    calls->release(c, sizeof(child));
+    sys_real.release(c, sizeof(child));
 }
 
 void child_release(child *c) {
