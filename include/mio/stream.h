@@ -111,7 +111,7 @@ MIO_API mio_req_t mio_stream_write_flags(mio_stream_t *stream, mio_buf_t *bufs, 
  * the file before its first byte was sent: MIO_EBADF, MIO_EIO, MIO_EINVAL and the like, MIO_EOF (the file ends before offset
  * + len; what there is was sent): later writes go on then. The bytes are not in mio_stream_queued_bytes, and no maximum
  * applies. It never waits for the socket; it waits for the disk, where the bytes are not in memory: sendfile(2). On io_uring
- * too it is that call. In a simulated world there are no files: MIO_ENOTSUP.
+ * too it is that call. MIO_ENOTSUP: in a simulated world, to a pipe or a terminal, to a socket of records.
  * MIO_EINVAL: offset < 0, len <= 0, or their sum too large. MIO_EBADF: fd < 0. MIO_EPIPE, MIO_EBUSY as of a write. */
 MIO_API mio_req_t mio_stream_sendfile(mio_stream_t *stream, int fd, int64_t offset, int64_t len, mio_write_cb cb, void *arg);
 
