@@ -427,6 +427,7 @@ TEST(a_deadline_ends_a_question_that_takes_its_time) {
             early++;
         }
     }
+    if (scaled(400) < 400) return; // too few to have met both
     ck_assert_int_gt(in_time, 0);
-    if (scaled(400) == 400) ck_assert_int_gt(early, 0);
+    ck_assert_int_gt(early, 0);
 }
