@@ -54,8 +54,13 @@ const int *errors_of(call which) {
     static const int entering[] = {EINTR, EAGAIN, EBUSY, ENOMEM, EPERM, EACCES, ENOSYS, 0};
     static const int ring_register[] = {ENOMEM, EINVAL, EBUSY, EPERM, EACCES, 0};
     static const int file[] = {EIO, ENOSPC, 0};
-    static const int resolving[] = {ENOMEM, EAGAIN, 0};
+    static const int resolving[] = {ENOMEM, EMFILE, 0};
     switch (which) {
+    case call::thread_start: return new_thread;
+    case call::getaddrinfo:
+    case call::getnameinfo: return resolving;
+    case call::environment:
+    case call::freeaddrinfo: return none;
     case call::alloc:
     case call::resize:
     case call::map:
@@ -151,6 +156,11 @@ bool is_never_noticed(const plan *p) {
     case call::kevent:
     case call::close:
     case call::uring_enter: return p->error == EINTR;
+    case call::thread_start:
+    case call::environment:
+    case call::getaddrinfo:
+    case call::freeaddrinfo:
+    case call::getnameinfo:
     case call::alloc:
     case call::resize:
     case call::release:

@@ -30,6 +30,7 @@ static std::map<mio_buf_owner_t *, int64_t> &bufs = *new std::map<mio_buf_owner_
 static std::set<mio_buf_owner_t *> &wrapped_owners = *new std::set<mio_buf_owner_t *>;
 static std::set<int> &fds = *new std::set<int>;
 static std::map<mio_remote_t *, int64_t> &remotes = *new std::map<mio_remote_t *, int64_t>;
+static std::map<mio_workers_t *, int64_t> &workers = *new std::map<mio_workers_t *, int64_t>;
 
 void owned_buf(const mio_buf_t *buf, int delta) {
     if (buf == nullptr || buf->owner == nullptr) return;
@@ -63,6 +64,8 @@ void owned_give_back() {
         if (fd < WORLD_FDS) close(fd);
     for (auto &one : remotes)
         for (; one.second > 0; one.second--) mio_remote_release(one.first);
+    for (auto &one : workers)
+        for (; one.second > 0; one.second--) mio_workers_release(one.first);
     for (auto &one : bufs)
         for (; one.second > 0; one.second--) {
             mio_buf_t buf = {};
@@ -153,6 +156,24 @@ void WRAPPED(mio_buf_release)(mio_buf_t *buf) {
 
 // --- remotes --------------------------------------------------------------------------------------------------------
 
+int WRAPPED(mio_workers_create)(mio_workers_t **out, const mio_workers_options_t *options) {
+    const int error = mio_workers_create(out, options);
+    locked here;
+    if (error == 0) workers[*out]++;
+    return error;
+}
+mio_workers_t *WRAPPED(mio_workers_retain)(mio_workers_t *kept) {
+    locked here;
+    if (kept != nullptr) workers[kept]++;
+    return mio_workers_retain(kept);
+}
+void WRAPPED(mio_workers_release)(mio_workers_t *released) {
+    {
+        locked here;
+        if (released != nullptr) workers[released]--;
+    }
+    mio_workers_release(released);
+}
 mio_remote_t *WRAPPED(mio_remote_retain)(mio_remote_t *remote) {
     mio_remote_t *kept = mio_remote_retain(remote);
     locked here;

@@ -116,6 +116,40 @@ static void on_stream(mio_stream_t *stream, int status, void *arg) {
     callback_run(t, [=] { cb_of<mio_stream_cb>(t)(stream, status, t->arg); });
 }
 
+static void on_host(mio_stream_t *stream, int status, const mio_connect_tried_t *tried, unsigned n, void *arg) {
+    told *t = static_cast<told *>(arg);
+    told_over(t);
+    callback_run(t, [=] { cb_of<mio_connect_host_cb>(t)(stream, status, tried, n, t->arg); });
+}
+
+static void on_resolved(mio_loop_t *loop, int status, mio_addrs_t *addrs, void *arg) {
+    told *t = static_cast<told *>(arg);
+    told_over(t);
+    callback_run(t, [=] { cb_of<mio_resolve_cb>(t)(loop, status, addrs, t->arg); });
+}
+
+static void on_names(mio_loop_t *loop, int status, const char *host, const char *service, void *arg) {
+    told *t = static_cast<told *>(arg);
+    told_over(t);
+    callback_run(t, [=] { cb_of<mio_resolve_addr_cb>(t)(loop, status, host, service, t->arg); });
+}
+
+struct told_work { // never freed, as its record
+    mio_work_fn fn;
+    told *of;
+};
+
+static void on_worker(void *arg) { // on its thread: the test's function, with the test's argument
+    const auto *w = static_cast<const told_work *>(arg);
+    w->fn(w->of->arg);
+}
+
+static void on_work(mio_loop_t *loop, int status, void *arg) {
+    told *t = static_cast<const told_work *>(arg)->of;
+    told_over(t);
+    callback_run(t, [=] { cb_of<mio_work_cb>(t)(loop, status, t->arg); });
+}
+
 static void on_mark(mio_stream_t *stream, int above, void *arg) {
     told *t = static_cast<told *>(arg);
     callback_run(t, [=] { cb_of<mio_watermark_cb>(t)(stream, above, t->arg); });
@@ -361,6 +395,37 @@ mio_req_t WRAPPED(mio_tcp_connect)(mio_loop_t *loop, const mio_addr_t *addr, con
     const mio_req_t id = told_started(t, mio_tcp_connect(loop, addr, options, on_stream, t, out));
     if (id > 0) t->handle = *out;
     return id;
+}
+mio_req_t WRAPPED(mio_tcp_connect_host)(mio_loop_t *loop, const char *host, size_t host_len, int port,
+                                        const mio_connect_host_options_t *options, mio_connect_host_cb cb, void *arg,
+                                        mio_stream_t **out) {
+    inside_call here("mio_tcp_connect_host");
+    if (cb == nullptr) return mio_tcp_connect_host(loop, host, host_len, port, options, cb, arg, out);
+    told *t = told_new("a connect by name", last::once, cb, arg, loop, nullptr);
+    const mio_req_t id = told_started(t, mio_tcp_connect_host(loop, host, host_len, port, options, on_host, t, out));
+    if (id > 0) t->handle = *out;
+    return id;
+}
+mio_req_t WRAPPED(mio_resolve_host)(mio_loop_t *loop, const char *host, size_t host_len, int port,
+                                    const mio_resolve_options_t *options, mio_resolve_cb cb, void *arg) {
+    inside_call here("mio_resolve_host");
+    if (cb == nullptr) return mio_resolve_host(loop, host, host_len, port, options, cb, arg);
+    told *t = told_new("a question", last::once, cb, arg, loop, nullptr);
+    return told_started(t, mio_resolve_host(loop, host, host_len, port, options, on_resolved, t));
+}
+mio_req_t WRAPPED(mio_resolve_addr)(mio_loop_t *loop, const mio_addr_t *addr, uint32_t flags, mio_resolve_addr_cb cb,
+                                    void *arg) {
+    inside_call here("mio_resolve_addr");
+    if (cb == nullptr) return mio_resolve_addr(loop, addr, flags, cb, arg);
+    told *t = told_new("a question", last::once, cb, arg, loop, nullptr);
+    return told_started(t, mio_resolve_addr(loop, addr, flags, on_names, t));
+}
+mio_req_t WRAPPED(mio_work_start)(mio_loop_t *loop, const mio_work_options_t *options, mio_work_fn fn, mio_work_cb cb,
+                                  void *arg) {
+    inside_call here("mio_work_start");
+    if (cb == nullptr || fn == nullptr) return mio_work_start(loop, options, fn, cb, arg);
+    auto *w = new told_work{fn, told_new("work", last::once, cb, arg, loop, nullptr)};
+    return told_started(w->of, mio_work_start(loop, options, on_worker, on_work, w));
 }
 int WRAPPED(mio_tcp_listen)(mio_loop_t *loop, const char *host, int port, const mio_listen_options_t *options,
                             mio_listener_cb cb, void *arg, mio_listener_t **out) {
