@@ -74,7 +74,6 @@ const int *errors_of(call which) {
     case call::child_wait:
     case call::child_kill:
     case call::monotonic_ns: return none;
-    case call::thread_start: return new_thread;
     case call::spawn: return new_process;
     case call::pidfd_open: return new_pidfd;
     case call::socket: return new_socket;
@@ -128,10 +127,6 @@ const int *errors_of(call which) {
     case call::uring_enter: return entering;
     case call::uring_register: return ring_register;
     case call::file: return file;
-    case call::getaddrinfo:
-    case call::getnameinfo: return resolving;
-    case call::freeaddrinfo:
-    case call::environment: return none;
     }
     return none;
 }
@@ -172,7 +167,6 @@ bool is_never_noticed(const plan *p) {
     case call::monotonic_ns:
     case call::sigaction:
     case call::thread_sigmask:
-    case call::thread_start:
     case call::spawn:
     case call::pidfd_open:
     case call::child_wait:
@@ -210,10 +204,6 @@ bool is_never_noticed(const plan *p) {
     case call::notify_remove:
     case call::uring_setup:
     case call::uring_register:
-    case call::environment:
-    case call::getaddrinfo:
-    case call::freeaddrinfo:
-    case call::getnameinfo:
     case call::file: break;
     }
     return false;
