@@ -41,7 +41,7 @@ static void file_free(sim_world *w, sim_file *file) {
     link_remove(&file->all);
     w->files->bytes -= file->size;
     for (uint32_t i = 0; i < file->name_count; i++) sim_memory_release(file->names[i].text, file->names[i].length + 1u);
-    sim_memory_release(file->names, file->name_capacity * sizeof(sim_name));
+    sim_memory_release(file->names, file->name_capacity * sizeof(sim_entry));
     sim_memory_release(file->bytes, file->capacity);
     sim_memory_release(file, sizeof *file);
 }
@@ -60,7 +60,7 @@ sim_files *sim_files_of(sim_world *w) {
     w->files = files;
     sim_file *root = sim_file_create(w, S_IFDIR | 0755);
     sim_file *tmp = root == nullptr ? nullptr : sim_file_create(w, S_IFDIR | 01777);
-    if (tmp != nullptr && sim_name_add(w, root, "tmp", tmp) == 0) {
+    if (tmp != nullptr && sim_entry_add(w, root, "tmp", tmp) == 0) {
         root->links = 3;
         tmp->links = 2;
         root->parent = tmp->parent = files->root = root;
@@ -101,19 +101,19 @@ int sim_file_resize(sim_world *w, sim_file *file, uint64_t size) {
 
 // --- names ----------------------------------------------------------------------------------------------------------
 
-sim_name *sim_name_find(const sim_file *folder, const char *name, size_t length) {
+sim_entry *sim_entry_find(const sim_file *folder, const char *name, size_t length) {
     for (uint32_t i = 0; i < folder->name_count; i++) {
-        sim_name *one = &folder->names[i];
+        sim_entry *one = &folder->names[i];
         if (one->length == length && memcmp(one->text, name, length) == 0) return one;
     }
     return nullptr;
 }
 
-int sim_name_add(sim_world *w, sim_file *folder, const char *name, sim_file *file) {
+int sim_entry_add(sim_world *w, sim_file *folder, const char *name, sim_file *file) {
     if (folder->name_count == folder->name_capacity) {
         const uint32_t capacity = folder->name_capacity == 0 ? 8 : folder->name_capacity * 2;
-        auto *names = static_cast<sim_name *>(sim_memory_resize(folder->names, folder->name_capacity * sizeof(sim_name),
-                                                                capacity * sizeof(sim_name)));
+        auto *names = static_cast<sim_entry *>(sim_memory_resize(folder->names, folder->name_capacity * sizeof(sim_entry),
+                                                                capacity * sizeof(sim_entry)));
         if (names == nullptr) return -ENOMEM;
         folder->names = names;
         folder->name_capacity = capacity;
@@ -122,16 +122,16 @@ int sim_name_add(sim_world *w, sim_file *folder, const char *name, sim_file *fil
     auto *text = static_cast<char *>(sim_memory_alloc(length + 1));
     if (text == nullptr) return -ENOMEM;
     memcpy(text, name, length + 1);
-    folder->names[folder->name_count++] = sim_name{text, static_cast<uint16_t>(length), ++w->files->cookies, file};
+    folder->names[folder->name_count++] = sim_entry{text, static_cast<uint16_t>(length), ++w->files->cookies, file};
     folder->mtime_ns = folder->ctime_ns = sim_files_now(w);
     return 0;
 }
 
-void sim_name_remove(sim_world *w, sim_file *folder, sim_name *name) {
+void sim_entry_remove(sim_world *w, sim_file *folder, sim_entry *name) {
     sim_memory_release(name->text, name->length + 1u);
     const auto at = static_cast<uint32_t>(name - folder->names);
     folder->name_count--;
-    memmove(name, name + 1, (folder->name_count - at) * sizeof(sim_name));
+    memmove(name, name + 1, (folder->name_count - at) * sizeof(sim_entry));
     folder->mtime_ns = folder->ctime_ns = sim_files_now(w);
 }
 
@@ -188,7 +188,7 @@ static int walk(sim_world *w, int dir, char *path, bool follow, sim_place_of *ou
         } else if (length == 2 && rest[0] == '.' && rest[1] == '.') {
             place_here(out, at->parent);
         } else {
-            const sim_name *name = sim_name_find(at, rest, length);
+            const sim_entry *name = sim_entry_find(at, rest, length);
             out->folder = at;
             out->file = name == nullptr ? nullptr : name->file;
             memcpy(out->name, rest, length);
@@ -229,7 +229,7 @@ int sim_path_of(const sim_file *folder, char *to) {
     while (folder->parent != folder) {
         const sim_file *parent = folder->parent;
         if (parent == nullptr) return -ENOENT;
-        const sim_name *name = parent->names;
+        const sim_entry *name = parent->names;
         while (name != parent->names + parent->name_count && name->file != folder) name++;
         mio_assert(name != parent->names + parent->name_count);
         if (name->length + 1u > at) return -ENAMETOOLONG;

@@ -2,7 +2,7 @@
 // symbolic and other links; no devices, no FIFOs. Whoever asks is root with the umask 022, in the folder "/".
 //
 //   sim_file    an inode: lives while a folder names it or a descriptor has it open
-//   sim_name    an entry of a folder
+//   sim_entry    an entry of a folder
 //   sim_open    what a descriptor refers to: the file, how it was opened, the position
 //
 // Times are the world's calendar (mio_sim_wall_ns). Misfortune is drawn from a generator of its own.
@@ -20,7 +20,7 @@ constexpr size_t SIM_PATH_MAX = 4096;
 
 struct sim_file;
 
-struct sim_name {
+struct sim_entry {
     char *text; // its own
     uint16_t length;
     uint64_t cookie; // in order of creation: the position of a folder that is being read
@@ -35,7 +35,7 @@ struct sim_file {
     int64_t atime_ns, mtime_ns, ctime_ns, btime_ns;
     char *bytes; // of a file, or where a symbolic link leads
     uint64_t size, capacity;
-    sim_name *names; // of a folder, in order of creation
+    sim_entry *names; // of a folder, in order of creation
     uint32_t name_count, name_capacity;
     sim_file *parent; // of a folder; itself: the root; nullptr: it is gone
 };
@@ -79,9 +79,9 @@ int sim_resolve(sim_world *w, int dir, const char *path, bool follow, sim_place_
 
 sim_file *sim_file_create(sim_world *w, uint32_t mode); // named by nobody; nullptr: no memory
 void sim_file_settle(sim_world *w, sim_file *file);     // frees it if nobody has it any more
-int sim_name_add(sim_world *w, sim_file *folder, const char *name, sim_file *file); // -ENOMEM
-sim_name *sim_name_find(const sim_file *folder, const char *name, size_t length);
-void sim_name_remove(sim_world *w, sim_file *folder, sim_name *name); // does not free the file
+int sim_entry_add(sim_world *w, sim_file *folder, const char *name, sim_file *file); // -ENOMEM
+sim_entry *sim_entry_find(const sim_file *folder, const char *name, size_t length);
+void sim_entry_remove(sim_world *w, sim_file *folder, sim_entry *name); // does not free the file
 int sim_file_resize(sim_world *w, sim_file *file, uint64_t size); // -ENOSPC, -ENOMEM; zeroes what is new
 int sim_path_of(const sim_file *folder, char *to); // of PATH_MAX bytes; -ENOENT: it is gone
 int64_t sim_files_now(const sim_world *w);

@@ -62,7 +62,7 @@ static int find_open(int fd, bool space, sim_world **w, sim_open **out) {
 static int make(sim_world *w, const sim_place_of *at, uint32_t mode, sim_file **out) {
     if (at->file != nullptr || at->name[0] == 0) return -EEXIST;
     sim_file *file = sim_file_create(w, mode);
-    int error = file == nullptr ? -ENOMEM : sim_name_add(w, at->folder, at->name, file);
+    int error = file == nullptr ? -ENOMEM : sim_entry_add(w, at->folder, at->name, file);
     if (error < 0) {
         if (file != nullptr) sim_file_settle(w, file);
         return error;
@@ -100,7 +100,7 @@ static int files_open(int dir, const char *path, int flags, unsigned mode) {
     }
     const int fd = sim_open_create(w, file, flags);
     if (fd < 0 && at.file == nullptr) {
-        sim_name_remove(w, at.folder, sim_name_find(at.folder, at.name, strlen(at.name)));
+        sim_entry_remove(w, at.folder, sim_entry_find(at.folder, at.name, strlen(at.name)));
         file->links = 0;
         sim_file_settle(w, file);
         return fd;
@@ -126,7 +126,7 @@ static int files_mkdir(const char *path, unsigned mode) {
 // The name goes, and with the last one the file.
 static void unname(sim_world *w, sim_place_of *at) {
     sim_file *file = at->file;
-    sim_name_remove(w, at->folder, sim_name_find(at->folder, at->name, strlen(at->name)));
+    sim_entry_remove(w, at->folder, sim_entry_find(at->folder, at->name, strlen(at->name)));
     if (sim_is_folder(file)) {
         file->parent = nullptr;
         file->links = 0;
@@ -180,10 +180,10 @@ static int files_rename(const char *from, const char *to, unsigned flags) {
         if (!folder && sim_is_folder(fresh.file)) return -EISDIR;
         if (fresh.file->name_count != 0) return -ENOTEMPTY;
     }
-    error = sim_name_add(w, fresh.folder, fresh.name, old.file); // for a moment there are two, the new one last
+    error = sim_entry_add(w, fresh.folder, fresh.name, old.file); // for a moment there are two, the new one last
     if (error < 0) return error;
     if (fresh.file != nullptr) unname(w, &fresh);
-    sim_name_remove(w, old.folder, sim_name_find(old.folder, old.name, strlen(old.name)));
+    sim_entry_remove(w, old.folder, sim_entry_find(old.folder, old.name, strlen(old.name)));
     if (folder) {
         old.file->parent = fresh.folder;
         old.folder->links--;
@@ -202,7 +202,7 @@ static int files_link(const char *from, const char *to) {
     if (sim_is_folder(old.file)) return -EPERM;
     if (fresh.file != nullptr) return -EEXIST;
     if (fresh.slash) return -ENOENT;
-    error = sim_name_add(w, fresh.folder, fresh.name, old.file);
+    error = sim_entry_add(w, fresh.folder, fresh.name, old.file);
     if (error < 0) return error;
     old.file->links++;
     old.file->ctime_ns = sim_files_now(w);
@@ -435,7 +435,7 @@ static ssize_t files_read_dir(int fd, void *to, size_t size) {
     if (folder->parent == nullptr) return -ENOENT;
     size_t used = 0;
     for (uint32_t i = 0; i < folder->name_count; i++) {
-        const sim_name *name = &folder->names[i];
+        const sim_entry *name = &folder->names[i];
         if (name->cookie <= open->position) continue;
         const auto entry_size = static_cast<uint16_t>(SYS_ENTRY_NAME + name->length + 1u);
         if (entry_size > size - used) {

@@ -253,6 +253,27 @@ static bool ends_processes(const api::test_case *test) {
     return strcmp(test->name, "a_setuid_program_ignores_the_environment") == 0 || strstr(test->file, "test_guard.") != nullptr;
 }
 
+// An assertion that fails leaves a test where it stands. These hold something of their own then (threads that wait for
+// them, open files, a second loop's memory), or are told of the failure by a callback out of mio_loop_destroy.
+static bool holds_its_own(const api::test_case *test) {
+    static const char *const files[] = {"test_work.", "test_stream_file."};
+    static const char *const names[] = {
+        "a_loop_ends_its_connect_hosts_with_itself",
+        "many_connect_hosts_run_at_once",
+        "numeric_hosts_of_both_families_are_connected",
+        "connect_host_without_descriptors_is_told_by_the_callback",
+        "connect_host_is_closed_or_abandoned_in_its_callback",
+        "an_answer_that_is_taken_outlives_its_loop",
+        "a_signal_closes_abandons_or_restarts_itself_in_its_callback",
+        "watches_are_closed_by_whoever_is_told_first",
+    };
+    for (const char *file : files)
+        if (strstr(test->file, file) != nullptr) return true;
+    for (const char *name : names)
+        if (strcmp(test->name, name) == 0) return true;
+    return false;
+}
+
 static int main_run(int argc, char **argv) {
     const char *filter = "", *only = nullptr, *fail = nullptr;
     program = argv[0];
@@ -281,7 +302,7 @@ static int main_run(int argc, char **argv) {
     mine = jobs[0].shared;
     run_prepare();
 
-    uint64_t elsewhere = 0;
+    uint64_t elsewhere = 0, holding = 0;
     plan nothing = {}, one = {};
     if (fail != nullptr && !plan_parse(fail, &one)) return usage();
     for (int i = 0; i < n; i++) {
@@ -289,6 +310,10 @@ static int main_run(int argc, char **argv) {
         if (only != nullptr && strcmp(list[i]->name, only) != 0) continue;
         if (ends_processes(list[i])) {
             elsewhere++;
+            continue;
+        }
+        if (holds_its_own(list[i])) {
+            holding++;
             continue;
         }
         job_start(job_wait(jobs_wanted - 1), i, &nothing);
@@ -312,8 +337,9 @@ static int main_run(int argc, char **argv) {
     if (left_out > 0) printf("skip %llu tests that take longer than %lld ms\n", static_cast<unsigned long long>(left_out),
                              static_cast<long long>(longest_ns / MIO_MILLISECOND));
     if (elsewhere > 0) printf("skip %llu tests that look at how other processes end\n", static_cast<unsigned long long>(elsewhere));
+    if (holding > 0) printf("skip %llu tests that hold something of their own when they are left\n", static_cast<unsigned long long>(holding));
     printf("inject[%s]: %llu passed, %llu failed, %llu skipped\n", backend, static_cast<unsigned long long>(runs - failed),
-           static_cast<unsigned long long>(failed), static_cast<unsigned long long>(left_out + elsewhere));
+           static_cast<unsigned long long>(failed), static_cast<unsigned long long>(left_out + elsewhere + holding));
     return failed == 0 ? 0 : 1;
 }
 
@@ -328,7 +354,6 @@ static int main_scratch(int argc, char **argv) {
     if (made) nftw(folder, scratch_remove, 16, FTW_DEPTH | FTW_PHYS);
     return result;
 }
-
 
 }
 
