@@ -466,7 +466,7 @@ coverage:
 	@cd $(B)/coverage && $(abspath $(srcdir))/configure -q CC='$(CC)' CXX='$(CXX)' CXXFLAGS='-O0 -g' CFLAGS='-O0 -g' \
 		LDFLAGS='--coverage -Wl,-u,__gcov_dump' --enable-guard
 	@find $(B)/coverage -name '*.gcda' -delete
-	+@$(MAKE) --no-print-directory -C $(B)/coverage -k check-tests check-kernel COVERAGE=--coverage || \
+	+@$(MAKE) --no-print-directory -C $(B)/coverage -k check-tests check-kernel COVERAGE=--coverage TEST_TIMEOUT=1800 || \
 		[ -n "$$(find $(B)/coverage -name '*.gcda' | head -n 1)" ]
 	@$(srcdir)/tools/coverage-report $(B)/coverage/$(B)/obj/lib $(B)/coverage/unreached
 	@echo 'not reached: $(B)/coverage/unreached'

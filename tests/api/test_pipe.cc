@@ -121,7 +121,7 @@ TEST(one_shot_reads_and_many_buffers_go_through_a_pipe) {
     run_to_stop(loop);
     ck_assert(right);
     for (int64_t n = 0; n < 3;) { // a simulated world may take less
-        const int64_t part = mio_stream_try_write(e.writer, "now" + n, static_cast<size_t>(3 - n));
+        const int64_t part = mio_stream_try_write(e.writer, &"now"[n], static_cast<size_t>(3 - n));
         ck_assert_int_gt(part, 0);
         n += part;
     }
