@@ -18,6 +18,9 @@
 //      end, or fails with ENXIO. From the beginning in a thread of the kernel's it is no faster than a worker's, and when
 //      its result is lost or late (4) nobody can close the descriptor. So the workers open.
 //   6. A read or write of what has no positions ignores the offset, where pread(2) would refuse.
+//   7. A write to a pipe or a socket that nobody reads raises SIGPIPE in the thread that enters, so each says that it must
+//      not (RWF_NOSIGNAL). A kernel that does not know that (before 6.18) says EOPNOTSUPP: the workers write then, whose
+//      threads block all signals, and no further write of this loop's is in the ring.
 
 #include "backend/uring.h"
 
@@ -38,6 +41,10 @@ namespace mio {
 constexpr unsigned OP_FTRUNCATE = 55; // 6.9; an older header has no name for it
 #else
 constexpr unsigned OP_FTRUNCATE = IORING_OP_FTRUNCATE;
+#endif
+
+#ifndef RWF_NOSIGNAL
+#define RWF_NOSIGNAL 0x00000100
 #endif
 
 static fs_call *call_of(const job *work) { return job_payload<fs_call>(const_cast<job *>(work)); }
@@ -154,6 +161,7 @@ static void file_prepare(struct io_uring_sqe *sqe, fs_call *call) {
         sqe->off = static_cast<uint64_t>(call->length);
         break;
     }
+    if (call->op == fs_op::write) sqe->rw_flags = RWF_NOSIGNAL; // 7
 }
 
 static uint64_t file_token(const uring_files *f, const uring_file *file) {
@@ -235,6 +243,13 @@ void uring_file_unbuilt(uring_state *u, uint64_t token) {
 
 static bool answer_is_refusal(int result) { return result == -EINVAL || result == -EOPNOTSUPP || result == -ENOSYS; }
 
+// 7: unless a write was taken before (then a file system speaks), no other one is tried.
+static void write_was_answered(uring_files *f, int result) {
+    constexpr uint64_t writes = UINT64_C(1) << IORING_OP_WRITE | UINT64_C(1) << IORING_OP_WRITEV;
+    if (!answer_is_refusal(result)) f->quiet_writes = f->quiet_writes || result != -ECANCELED;
+    else if (!f->quiet_writes) f->opcodes &= ~writes;
+}
+
 // The facts take the place of what the kernel wrote.
 static void facts_arrived(fs_call *call) {
     sys_stat found;
@@ -277,16 +292,18 @@ void uring_file_complete(loop *l, uring_state *u, const struct io_uring_cqe *cqe
     const bool cancelled = file->cancelled;
     file_give(f, file);
     fs_call *call = call_of(work);
+    if (call->op == fs_op::write) write_was_answered(f, cqe->res);
     if (req == nullptr) {
         call->done = cqe->res != -ECANCELED;
         job_free(work);
         return;
     }
-    if (answer_is_refusal(cqe->res) && !cancelled) {
+    const bool refused = answer_is_refusal(cqe->res);
+    if (refused && !cancelled) {
         job_submit(l, req);
         return;
     }
-    if (!call_answered(call, cqe->res)) {
+    if (refused || !call_answered(call, cqe->res)) {
         if (!cancelled) {
             queue_push(&f->wanted, static_cast<request *>(req));
             return;

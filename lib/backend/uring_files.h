@@ -34,6 +34,7 @@ struct uring_files {
     uint32_t out;        // in the kernel
     uint32_t cancels;    // places with cancel
     uint64_t opcodes;    // bit IORING_OP_...: the kernel knows it
+    bool quiet_writes;   // and has taken a write that must not raise SIGPIPE
 };
 
 // The ring has it from now on; false: it takes no such operation.

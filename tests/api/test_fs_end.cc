@@ -3,6 +3,8 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -191,6 +193,53 @@ TEST(fs_a_loop_that_is_destroyed_around_a_read_that_hangs_is_left_or_clean) {
     loop_forget(loop);
     close(ends[0]);
     close(ends[1]);
+}
+
+struct broken {
+    int status, calls;
+    int64_t written;
+};
+static void told_broken(mio_loop_t *, int status, int64_t written, mio_buf_t *, unsigned, void *arg) {
+    broken *b = static_cast<broken *>(arg);
+    *b = {status, b->calls + 1, written};
+}
+
+// A SIGPIPE would end the process: nothing here ignores or blocks it.
+static void write_where_nobody_reads(mio_loop_t *loop, int fd) {
+    for (int i = 0; i < 8; i++) { // of one piece and of two, with an offset and without
+        broken b = {1, 0, 1};
+        mio_buf_t bufs[2] = {pattern_buf(loop, 100, 0), pattern_buf(loop, 100, 100)};
+        const unsigned n = i % 2 == 0 ? 1 : 2;
+        assert_ok(mio_fs_write(loop, fd, bufs, n, i % 4 < 2 ? -1 : 0, told_broken, &b));
+        if (n == 1) mio_buf_release(&bufs[1]);
+        run_to_end(loop);
+        assert_is(b.calls, 1);
+        assert_is(b.status, MIO_EPIPE);
+        assert_is(b.written, 0);
+    }
+}
+
+TEST(fs_a_write_that_nobody_reads_is_an_error_and_no_signal) {
+    KERNEL_ONLY("a world has no pipes");
+    struct sigaction plain = {}, before;
+    plain.sa_handler = SIG_DFL;
+    assert_is(sigaction(SIGPIPE, &plain, &before), 0);
+    sigset_t only, blocked;
+    sigemptyset(&only);
+    sigaddset(&only, SIGPIPE);
+    assert_is(pthread_sigmask(SIG_UNBLOCK, &only, &blocked), 0);
+    mio_loop_t *loop = loop_open();
+    int ends[2];
+    assert_is(pipe2(ends, O_CLOEXEC), 0);
+    close(ends[0]);
+    write_where_nobody_reads(loop, ends[1]);
+    close(ends[1]);
+    assert_is(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    close(ends[0]);
+    write_where_nobody_reads(loop, ends[1]);
+    close(ends[1]);
+    assert_is(pthread_sigmask(SIG_SETMASK, &blocked, nullptr), 0);
+    assert_is(sigaction(SIGPIPE, &before, nullptr), 0);
 }
 
 TEST(fs_cancels_what_waits_for_its_turn) {
