@@ -171,8 +171,9 @@ static void *worker_main(void *arg) {
     }
     const bool detached = me->detached;
     const bool last = detached && --w->detached == 0 && w->closed;
+    const struct sys *calls = w->calls; // whoever is the last frees w as soon as the lock is free
     pthread_mutex_unlock(&w->lock);
-    if (detached) w->calls->release(me, sizeof(worker));
+    if (detached) calls->release(me, sizeof(worker));
     if (last) workers_free(w);
     return nullptr;
 }

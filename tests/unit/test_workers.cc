@@ -76,6 +76,7 @@ static void task_dispose(job *work) {
 }
 
 static const job_kind leavable = {"leavable", LANE_RESOLVE, job_rule::abandonable, task_run, task_done, task_dispose};
+static const job_kind leavable_too = {"leavable too", LANE_FILES, job_rule::abandonable, task_run, task_done, task_dispose};
 static const job_kind held = {"held", LANE_FILES, job_rule::held, task_run, task_done, task_dispose};
 static const job_kind bound = {"bound", LANE_WORK, job_rule::bound, task_run, task_done, task_dispose};
 
@@ -315,6 +316,24 @@ static void a_loop_ends_while_a_job_is_left_behind(void **) {
     assert_int_equal(scene_open(nullptr), 0);
 }
 
+// Several threads are at jobs that were left behind when their workers go: the last of them takes all with it.
+static void workers_go_while_several_jobs_are_left_behind(void **) {
+    static door shut;
+    for (int round = 0; round < 50; round++) {
+        shut.open = 0;
+        shut.waiting = 0;
+        give_workers(2);
+        start(&leavable, &shut, 1, 1);
+        start(&leavable_too, &shut, 2, 2);
+        turn();
+        wait_for(shut.waiting, 2);
+        assert_int_equal(mio_loop_destroy(loop_public(l), 0), 0);
+        shut.open = 1;
+        assert_int_equal(memory_comes_home(), 0);
+        assert_int_equal(scene_open(nullptr), 0);
+    }
+}
+
 static void a_loop_does_not_end_while_a_job_is_held(void **) {
     door shut = {};
     start(&bound, &shut, 1, 1);
@@ -495,6 +514,7 @@ int main() {
         cmocka_unit_test_setup_teardown(what_is_held_runs_on, scene_open, scene_close),
         cmocka_unit_test_setup_teardown(what_can_be_left_behind_ends_at_once, scene_open, scene_close),
         cmocka_unit_test_setup_teardown(a_loop_ends_while_a_job_is_left_behind, scene_open, scene_close),
+        cmocka_unit_test_setup_teardown(workers_go_while_several_jobs_are_left_behind, scene_open, scene_close),
         cmocka_unit_test_setup_teardown(a_loop_does_not_end_while_a_job_is_held, scene_open, scene_close),
         cmocka_unit_test_setup_teardown(without_any_thread_the_job_ends_with_the_error, scene_open, scene_close),
         cmocka_unit_test_setup_teardown(with_fewer_threads_all_is_done, scene_open, scene_close),
