@@ -7,7 +7,8 @@
 //
 // What one must know:
 //   1. An opcode that a kernel knows need not do it for every file system: EINVAL, EOPNOTSUPP and ENOSYS are answers
-//      that the workers' call is asked for once more.
+//      that the workers' call is asked for once more. Not so a close: whatever it says, the descriptor is gone, and its
+//      number may be somebody else's by now.
 //   2. What would wait is done by threads of the kernel's: beyond the bytes of a file that are in memory it is a pool.
 //   3. A cancel ends what such a thread has not begun; what it has begun may go on. So an abandonable operation is not
 //      waited for: its job stays here until the completion, and what that brings is disposed of.
@@ -269,12 +270,18 @@ static bool bytes_arrived(fs_call *call, int n) {
     return call->op == fs_op::read || call->piece_count == 0;
 }
 
+// Nobody asked for that: it has not begun. But a file system may say so, too, and again and again.
+constexpr unsigned REPEATS_MAX = 8;
+
+static bool call_was_cancelled(fs_call *call) {
+    call->result = MIO_ECANCELED;
+    if (call->op == fs_op::close) call->result = MIO_EIO; // 1
+    return call->op == fs_op::close || ++call->repeats > REPEATS_MAX;
+}
+
 // The call's result, by what the kernel says. false: it is not over.
 static bool call_answered(fs_call *call, int result) {
-    if (result == -ECANCELED) { // who asked for that knows; else it has not begun, and is asked for anew
-        call->result = result;
-        return false;
-    }
+    if (result == -ECANCELED) return call_was_cancelled(call);
     const bool closed = call->op == fs_op::close && (result == -EINTR || result == -EINPROGRESS);
     call->result = result > 0 || closed ? 0 : result;
     if (result < 0) return closed || result != -EINTR;
@@ -298,7 +305,7 @@ void uring_file_complete(loop *l, uring_state *u, const struct io_uring_cqe *cqe
         job_free(work);
         return;
     }
-    const bool refused = answer_is_refusal(cqe->res);
+    const bool refused = answer_is_refusal(cqe->res) && call->op != fs_op::close;
     if (refused && !cancelled) {
         job_submit(l, req);
         return;

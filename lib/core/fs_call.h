@@ -54,6 +54,7 @@ enum class fs_op : uint8_t {
 struct fs_call {
     fs_op op;
     bool done;            // somebody has done it, or nobody can know whether it was done
+    uint8_t repeats;      // so often a ring has begun it anew
     const bool *given_up; // nobody wants the result any more: long operations stop early. nullptr: nobody can say so
     int fd;
     int flags;
