@@ -430,7 +430,9 @@ void uring_files_close(loop *l, uring_state *u, bool in_child) {
         mio_assert(in_child || file->req == nullptr);
         // In a child, core frees the jobs of requests; here are those that have none. Elsewhere the kernel may still
         // write into theirs: they stay.
-        if (in_child && file->work != nullptr && file->req == nullptr) job_free(file->work);
+        if (!in_child || file->work == nullptr || file->req != nullptr) continue;
+        call_of(file->work)->done = true; // by the parent's ring: a close must not close the child's descriptor, too
+        job_free(file->work);
     }
     memory_release(&l->mem, f->all, f->all == nullptr ? 0 : URING_FILES_MAX * sizeof(uring_file));
     *f = uring_files();
