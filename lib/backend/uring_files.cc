@@ -33,6 +33,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include <atomic>
 
@@ -362,18 +363,27 @@ void uring_file_cancel(loop *l, uring_state *u, request *carrier) {
 
 // --- the ring goes --------------------------------------------------------------------------------------------------
 
+// Bytes at an offset are the same ones each time only where there are positions (6), and nothing is appended.
+static bool transfer_may_repeat(const loop *l, const fs_call *call) {
+    fd_facts about;
+    if (call->offset < 0 || l->calls->facts(call->fd, &about) < 0) return false;
+    const bool regular = S_ISREG(about.mode);
+    if (call->op == fs_op::read) return regular || S_ISBLK(about.mode);
+    return regular && (about.status & O_APPEND) == 0;
+}
+
 // Whether it was done or not, or in part: done once more it has done the same.
-static bool call_may_repeat(const fs_call *call) {
+static bool call_may_repeat(const loop *l, const fs_call *call) {
     switch (call->op) {
     case fs_op::read:
-    case fs_op::write: return call->offset >= 0;
-    case fs_op::fsync:
-    case fs_op::fdatasync:
+    case fs_op::write: return transfer_may_repeat(l, call);
     case fs_op::stat:
     case fs_op::lstat:
     case fs_op::fstat:
     case fs_op::ftruncate:
     case fs_op::allocate: return true;
+    case fs_op::fsync: // an error of the file's is told once, and may have been
+    case fs_op::fdatasync:
     case fs_op::close: // these leave something behind
     case fs_op::rename:
     case fs_op::unlink:
@@ -416,7 +426,7 @@ void uring_files_uproot(loop *l, uring_state *u, bool again) {
         file_give(f, file);
         call_of(work)->done = true;
         if (req == nullptr) job_free(work);
-        else if (again && !cancelled && call_may_repeat(call_of(work))) queue_push(&f->wanted, static_cast<request *>(req));
+        else if (again && !cancelled && call_may_repeat(l, call_of(work))) queue_push(&f->wanted, static_cast<request *>(req));
         else request_settle(l, req, cancelled ? MIO_ECANCELED : MIO_EIO);
     }
     if (again) return;

@@ -448,6 +448,55 @@ static void *runs_once(void *arg) {
     return nullptr;
 }
 
+// Of what has no positions bytes are lost or doubled when it is asked twice: with its ring it ends, and nobody knows how.
+TEST(fs_a_transfer_without_positions_is_not_repeated_by_another_thread) {
+    KERNEL_ONLY("a world has no pipes");
+    int empty[2], full[2];
+    assert_is(pipe2(empty, O_CLOEXEC), 0);
+    assert_is(pipe2(full, O_CLOEXEC | O_NONBLOCK), 0);
+    static const char fill[4096] = {};
+    while (write(full[1], fill, sizeof fill) > 0) continue;
+    assert_is(fcntl(full[1], F_SETFL, 0), 0);
+    mio_loop_t *first = loop_open();
+    hanging probe = {0, 0, 0};
+    const bool in_ring = mio_req_cancel(first, hang(first, empty[0], &probe)) == 0;
+    if (!in_ring) assert_is(write(empty[1], "x", 1), 1);
+    run_to_end(first);
+
+    mio_loop_t *loop = loop_open();
+    mio_buf_t in = {}, out = pattern_buf(loop, 100, 0);
+    assert_is(mio_buf_alloc(loop, 100, &in), 0);
+    hanging h = {0, 0, 0};
+    broken b = {1, 0, 1};
+    assert_ok(mio_fs_read(loop, empty[0], &in, 1, 0, told_hanging, &h));
+    assert_ok(mio_fs_write(loop, full[1], &out, 1, 0, told_broken, &b));
+    handover over = {loop, PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false, false};
+    pthread_t thread;
+    assert_is(pthread_create(&thread, nullptr, runs_once, &over), 0);
+    pthread_mutex_lock(&over.lock);
+    while (!over.ran) pthread_cond_wait(&over.changed, &over.lock);
+    pthread_mutex_unlock(&over.lock);
+    if (!in_ring) { // the workers are at both, whoever runs the loop
+        assert_is(write(empty[1], "x", 1), 1);
+        char bytes[4096];
+        ck_assert(read(full[0], bytes, sizeof bytes) > 0);
+    }
+    run_to_end(loop);
+    assert_is(h.calls, 1);
+    assert_is(h.n, in_ring ? MIO_EIO : 1);
+    assert_is(b.calls, 1);
+    assert_is(b.status, in_ring ? MIO_EIO : 0);
+    pthread_mutex_lock(&over.lock);
+    over.may_end = true;
+    pthread_cond_broadcast(&over.changed);
+    pthread_mutex_unlock(&over.lock);
+    assert_is(pthread_join(thread, nullptr), 0);
+    for (int i = 0; i < 2; i++) {
+        close(empty[i]);
+        close(full[i]);
+    }
+}
+
 // What one thread has begun another one's run is told of, whether the first lives on or not.
 static void handed_over(bool ends_first) {
     mio_loop_t *keeper = loop_open();
