@@ -112,6 +112,7 @@ void signal_abandon(handle *h) {
 void signal_begin_close(loop *l, signal_handle *s) {
     if (s->progress == signal_state::started) signal_end(s);
     if ((s->flags & HANDLE_ABANDONED) != 0 && s->progress == signal_state::ending) signal_over(s);
+    if (s->progress == signal_state::ending) signal_watch_poke(&s->watch); // its node may be out: this is its own call then
     if (s->held || !s->watch.node.pending.load(std::memory_order_acquire)) return;
     s->held = true;
     handle_requests_add(l, s);

@@ -221,6 +221,48 @@ TEST(a_stopped_signal_tells_what_came_and_then_its_end) {
     assert_is(mio_req_cancel(loop, id), MIO_ENOENT);
 }
 
+// In the call that tells what had come before: its node is out then, and nothing else would bring the end.
+static mio_signal_t *pair_of[2];
+static mio_req_t pair_ids[2];
+static char pair_order[16];
+
+static void pair_told(mio_signal_t *self, int64_t n, void *by_id) {
+    if (is_over()) return;
+    const int i = self == pair_of[1], other = 1 - i;
+    if (pair_order[0] == 0) { // the first one of the two stops the other, which has a delivery untold
+        strcpy(pair_order, "-");
+        if (by_id != nullptr) assert_is(mio_req_cancel(mio_handle_loop(self), pair_ids[other]), 0);
+        else assert_is(mio_signal_stop(pair_of[other]), 0);
+        mio_handle_abandon(self);
+        return;
+    }
+    strcat(pair_order, n > 0 ? "n" : "e");
+    if (n < 0) {
+        assert_is(n, MIO_ECANCELED);
+        return;
+    }
+    assert_is(n, 1);
+    if (by_id != nullptr) assert_is(mio_req_cancel(mio_handle_loop(self), pair_ids[i]), MIO_EALREADY);
+    assert_is(mio_handle_close(self, [](mio_handle_t *, void *) { strcat(pair_order, "c"); }, nullptr), 0);
+}
+
+TEST(a_stopped_signal_that_closes_in_its_call_ends) {
+    mio_loop_t *loop = loop_open();
+    int yes = 1;
+    int *const ways[] = {nullptr, &yes}; // by its handle, by its id
+    for (int *by_id : ways) {
+        pair_order[0] = 0;
+        for (int i = 0; i < 2; i++) {
+            assert_is(mio_signal_create(loop, &pair_of[i]), 0);
+            pair_ids[i] = mio_signal_start(pair_of[i], SIGUSR1, 0, pair_told, by_id);
+            ck_assert_int_gt(pair_ids[i], 0);
+        }
+        deliver(SIGUSR1, 1);
+        run_to_end(loop);
+        ck_assert_str_eq(pair_order, "-nec");
+    }
+}
+
 TEST(a_signal_for_once_ends_with_its_call_whoever_is_faster) {
     mio_loop_t *loop = loop_open();
     told fired = {}, cancelled = {}, gone = {};
