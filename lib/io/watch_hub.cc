@@ -101,15 +101,19 @@ bool watch_hub_reserve(watch_hub *hub) {
     auto **buckets = static_cast<watch **>(memory_alloc(&l->mem, count * sizeof(watch *)));
     if (buckets == nullptr) return false;
     memset(buckets, 0, count * sizeof(watch *));
-    memory_release(&l->mem, hub->buckets, hub->bucket_count * sizeof(watch *));
+    watch **const old = hub->buckets;
+    const uint32_t old_count = hub->bucket_count;
     hub->buckets = buckets;
     hub->bucket_count = count;
-    for (link *at = hub->all.next; at != &hub->all; at = at->next) {
-        watch *w = watch_of_all(at);
-        watch **bucket = bucket_of(hub, w->id);
-        w->behind = *bucket;
-        *bucket = w;
+    for (uint32_t i = 0; i < old_count; i++) { // not by hub->all: while all are told, some are not in it
+        while (watch *w = old[i]) {
+            old[i] = w->behind;
+            watch **bucket = bucket_of(hub, w->id);
+            w->behind = *bucket;
+            *bucket = w;
+        }
     }
+    memory_release(&l->mem, old, old_count * sizeof(watch *));
     return true;
 }
 

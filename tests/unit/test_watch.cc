@@ -68,6 +68,7 @@ static loop *l;
 static mio_loop_t *on;
 static std::string told;
 static mio_watch_t *closes; // by whoever is told next
+static const char *opens;   // the same
 
 static void watch_told(mio_watch_t *, int status, const mio_watch_event_t *event, void *arg) {
     told += static_cast<const char *>(arg);
@@ -83,6 +84,11 @@ static void watch_told(mio_watch_t *, int status, const mio_watch_event_t *event
     told += " ";
     if (closes != nullptr) mio_handle_close(closes, nullptr, nullptr);
     closes = nullptr;
+    const char *path = opens;
+    opens = nullptr;
+    mio_watch_t *out;
+    if (path != nullptr)
+        assert_int_equal(mio_watch_open(on, path, MIO_WATCH_ALL, watch_told, const_cast<char *>("N"), &out), 0);
 }
 
 static int scene_open(void **) {
@@ -97,6 +103,7 @@ static int scene_open(void **) {
     options.backend = MIO_BACKEND_EPOLL;
     told.clear();
     closes = nullptr;
+    opens = nullptr;
     const int error = loop_create(&l, &options, &table);
     on = loop_public(l);
     return error;
@@ -205,6 +212,26 @@ static void who_has_the_id_is_told_and_nobody_else(void **) {
     say(record(-1, NOTIFY_OVERFLOW, 0, "") + record(5, NOTIFY_OVERFLOW, 0, ""));
     turns(2);
     assert_true(told == "A!* C!* C!* " || told == "C!* A!* C!* ");
+}
+
+// Everybody is told of an overflow, and the table of ids grows meanwhile: none is lost from it.
+static void a_watch_is_opened_while_all_are_told(void **) {
+    mio_watch_t *all[16];
+    for (mio_watch_t *&one : all) one = watch("a", "A"); // as many as the first table has room for
+    opens = "b";
+    say(record(-1, NOTIFY_OVERFLOW, 0, ""));
+    turns(2);
+    std::string everybody;
+    for (int i = 0; i < 16; i++) everybody += "A!* ";
+    assert_told(everybody.c_str());
+    for (int id = 1; id <= 17; id++) {
+        say(record(id, NOTIFY_CREATE, 0, "x"));
+        turns(2);
+        assert_told(id == 17 ? "N+x " : "A+x ");
+    }
+    for (mio_watch_t *one : all) assert_int_equal(mio_handle_close(one, nullptr, nullptr), 0);
+    turns(2);
+    assert_int_equal(world.removed.size(), 16);
 }
 
 static void records_that_no_kernel_sends_are_left_out(void **) {
@@ -324,6 +351,7 @@ int main() {
         cmocka_unit_test_setup_teardown(more_halves_than_are_kept_lose_no_name, scene_open, scene_close),
         cmocka_unit_test_setup_teardown(the_end_comes_behind_what_was_before, scene_open, scene_close),
         cmocka_unit_test_setup_teardown(who_has_the_id_is_told_and_nobody_else, scene_open, scene_close),
+        cmocka_unit_test_setup_teardown(a_watch_is_opened_while_all_are_told, scene_open, scene_close),
         cmocka_unit_test_setup_teardown(records_that_no_kernel_sends_are_left_out, scene_open, scene_close),
         cmocka_unit_test_setup_teardown(an_error_is_told_and_passes, scene_open, scene_close),
         cmocka_unit_test_setup_teardown(the_last_one_gives_the_descriptor_back, scene_open, scene_close),
