@@ -87,6 +87,13 @@ static void handlers_await(const struct sys *calls) {
         if (tries >= 1000) calls->poll_one(-1, 0, 1); // its thread has no processor: sleeps a millisecond
 }
 
+// Whoever has put his own in the place of ours meanwhile keeps it.
+static void handler_remove(const struct sys *calls, int number) {
+    struct sigaction now = {};
+    if (calls->sigaction(number, nullptr, &now) == 0 && now.sa_handler == handler)
+        calls->sigaction(number, &slots[number].before, nullptr);
+}
+
 // --- forks ----------------------------------------------------------------------------------------------------------
 
 static sigset_t fork_mask; // of the thread that forks, under the lock
@@ -120,7 +127,7 @@ static void fork_child() {
             at->store(w->next.load());
             w->chained = false;
         }
-        if (slot->first.load() == nullptr) sys_real.sigaction(number, &slot->before, nullptr);
+        if (slot->first.load() == nullptr) handler_remove(&sys_real, number);
     }
     fork_parent();
 }
@@ -147,13 +154,6 @@ static int handler_install(const struct sys *calls, int number) {
     ours.sa_flags = SA_RESTART | SA_ONSTACK;
     sigfillset(&ours.sa_mask);
     return calls->sigaction(number, &ours, &slots[number].before);
-}
-
-// Whoever has put his own in the place of ours meanwhile keeps it.
-static void handler_remove(const struct sys *calls, int number) {
-    struct sigaction now = {};
-    if (calls->sigaction(number, nullptr, &now) == 0 && now.sa_handler == handler)
-        calls->sigaction(number, &slots[number].before, nullptr);
 }
 
 int signal_watch_begin(loop *l, signal_watch *w, int number) {

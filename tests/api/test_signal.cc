@@ -465,6 +465,23 @@ TEST(in_a_forks_child_the_disposition_is_that_of_before) {
     assert_is(to.sum, 1);
 }
 
+TEST(a_forks_child_keeps_the_handler_that_the_program_has_set_meanwhile) {
+    KERNEL_ONLY("a world takes no signals");
+    mio_loop_t *loop = loop_open();
+    told to = {};
+    mio_signal_t *signal = watch(loop, SIGHUP, 0, tell, &to);
+    turn(loop);
+    assert_is(::signal(SIGHUP, own_handler) != SIG_ERR, 1);
+    const pid_t child = fork();
+    if (child == 0) {
+        raise(SIGHUP); // that of before would end the child
+        _exit(handler_of(SIGHUP) == own_handler && own_calls == 1 ? 0 : 1);
+    }
+    assert_is(child_status(child), 0);
+    mio_handle_abandon(signal);
+    assert_is(handler_of(SIGHUP) == own_handler, 1);
+}
+
 TEST(a_child_that_takes_a_loop_over_gets_its_signals) {
     KERNEL_ONLY("a world takes no signals");
     mio_loop_options_t options = loop_options();
