@@ -221,11 +221,16 @@ static int stream_make(making *m, unsigned i) {
     return 0;
 }
 
+static int stdio_kind(const mio_stdio_t *from) {
+    int kind; // read as a number: what a C program put there need not be an enumerator
+    memcpy(&kind, &from->kind, sizeof kind);
+    return kind;
+}
+
 static int stdio_make(making *m, unsigned i) {
     const mio_stdio_t *from = &m->asked->stdio[i];
     spawn_fd *to = &m->fds[i];
-    int kind; // read as a number: what a C program put there need not be an enumerator
-    memcpy(&kind, &from->kind, sizeof kind);
+    const int kind = stdio_kind(from);
     switch (kind) {
     case MIO_STDIO_IGNORE: return 0;
     case MIO_STDIO_INHERIT:
@@ -244,6 +249,15 @@ static int stdio_make(making *m, unsigned i) {
     }
 }
 
+static int stdio_make_all(making *m, bool streams) {
+    for (unsigned i = 0; i < m->asked->stdio_count; i++) {
+        if ((stdio_kind(&m->asked->stdio[i]) == MIO_STDIO_STREAM) != streams) continue;
+        const int error = stdio_make(m, i);
+        if (error < 0) return error;
+    }
+    return 0;
+}
+
 static int making_begin(making *m, loop *l, const mio_process_options_t *asked) {
     memset(static_cast<void *>(m), 0, sizeof *m);
     m->on = l;
@@ -251,11 +265,10 @@ static int making_begin(making *m, loop *l, const mio_process_options_t *asked) 
     m->report[0] = m->report[1] = -1;
     m->count = asked->stdio_count < 3 ? 3 : asked->stdio_count;
     for (unsigned i = 0; i < 3; i++) m->fds[i].kind = spawn_fd_kind::null;
-    for (unsigned i = 0; i < asked->stdio_count; i++) {
-        const int error = stdio_make(m, i);
-        if (error < 0) return error;
-    }
-    int error = l->calls->pipe_cloexec(m->report);
+    int error = stdio_make_all(m, false);
+    if (error == 0) error = stdio_make_all(m, true); // last: a socket may get the number of what another names as open
+    if (error < 0) return error;
+    error = l->calls->pipe_cloexec(m->report);
     if (error < 0) m->report[0] = m->report[1] = -1;
     else error = l->calls->set_nonblocking(m->report[0]);
     return error;

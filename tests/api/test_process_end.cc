@@ -271,6 +271,30 @@ TEST(in_a_forks_child_a_process_is_the_parents) {
 
 // --- wants and crowds -----------------------------------------------------------------------------------------------
 
+// A stream's socket would get that very number.
+TEST(what_is_inherited_is_looked_at_before_streams_are_made) {
+    PROCESSES_ONLY();
+    const pid_t child = fork();
+    if (child == 0) {
+        mio_loop_options_t options = loop_options();
+        mio_loop_t *loop = nullptr;
+        if (mio_loop_create(&loop, &options) != 0 || close(STDOUT_FILENO) != 0) _exit(1);
+        const size_t before = open_descriptors();
+        mio_stdio_t stdio[2] = {};
+        stdio[0].kind = MIO_STDIO_STREAM;
+        stdio[1].kind = MIO_STDIO_INHERIT;
+        mio_process_options_t asked = child_options("exit", "0");
+        asked.stdio = stdio;
+        asked.stdio_count = 2;
+        mio_process_t *process = nullptr;
+        const auto never = [](mio_process_t *, const mio_process_exit_t *, void *) { _exit(2); };
+        if (mio_process_spawn(loop, &asked, never, nullptr, &process) != MIO_EBADF || process != nullptr) _exit(3);
+        if (stdio[0].stream != nullptr || open_descriptors() != before) _exit(4);
+        _exit(mio_loop_destroy(loop, MIO_SECOND) == 0 ? 0 : 5);
+    }
+    assert_is(child_status(child), 0);
+}
+
 TEST(where_descriptors_are_missing_nothing_is_started) {
     PROCESSES_ONLY();
     mio_loop_t *loop = loop_open();
