@@ -81,6 +81,7 @@ void signal_run(loop *l, wakeup_node *node) {
     }
     if (n > 0 && (!signal_call(l, s, n) || s->state != handle_state::open)) return;
     if (!ending || s->progress != signal_state::ending) return;
+    if (node->pending.load(std::memory_order_acquire)) return; // it was abandoned: this is the next request's end
     signal_over(s);
     signal_call(l, s, MIO_ECANCELED);
 }

@@ -263,6 +263,30 @@ TEST(a_stopped_signal_that_closes_in_its_call_ends) {
     }
 }
 
+// The end of the first request, which was abandoned, is not that of the second.
+TEST(a_signal_that_is_started_and_stopped_again_in_its_call_ends_once) {
+    mio_loop_t *loop = loop_open();
+    KERNEL_ONLY("a world raises between turns only: nothing is untold when a program stops");
+    static mio_req_t id;
+    static told again;
+    again = {};
+    mio_signal_t *signal = nullptr;
+    assert_is(mio_signal_create(loop, &signal), 0);
+    id = mio_signal_start(signal, SIGUSR1, 0, [](mio_signal_t *self, int64_t n, void *) {
+        assert_is(n, 1);
+        assert_is(mio_req_abandon(mio_handle_loop(self), id), 0);
+        ck_assert_int_gt(mio_signal_start(self, SIGUSR2, 0, tell, &again), 0);
+        deliver(SIGUSR2, 2);
+        assert_is(mio_signal_stop(self), 0);
+    }, nullptr);
+    ck_assert_int_gt(id, 0);
+    deliver(SIGUSR1, 1);
+    assert_is(mio_signal_stop(signal), 0);
+    run_to_end(loop);
+    assert_is(again.sum, 2);
+    assert_is(again.ends, 1);
+}
+
 TEST(a_signal_for_once_ends_with_its_call_whoever_is_faster) {
     mio_loop_t *loop = loop_open();
     told fired = {}, cancelled = {}, gone = {};
