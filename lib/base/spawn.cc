@@ -18,6 +18,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <limits.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -239,9 +240,13 @@ int spawn_process(const spawn_plan *plan) {
     sigfillset(&all);
     const int refused = ::pthread_sigmask(SIG_SETMASK, &all, &before);
     if (refused != 0) return -refused;
+    // A child that is cancelled would unwind the stack of its parent. It never goes back; the parent alone restores.
+    int cancellable;
+    (void)::pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancellable);
     const pid_t child = parent_may_wait(plan) ? ::vfork() : ::fork();
     if (child == 0) child_run(plan);
     const int result = negated(child);
+    (void)::pthread_setcancelstate(cancellable, nullptr);
     (void)::pthread_sigmask(SIG_SETMASK, &before, nullptr);
     return result;
 }

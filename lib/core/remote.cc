@@ -15,6 +15,8 @@
 
 #include <mio/error.h>
 
+#include <pthread.h>
+
 #include <new>
 
 namespace mio {
@@ -79,7 +81,12 @@ void remote_notify(remote *r) {
     if (r->asleep.exchange(0, std::memory_order_relaxed) == 0) return; // somebody else rings
     if (in_child(r)) return;
     r->wakes.fetch_add(1, std::memory_order_relaxed);
+    // The wake writes to a descriptor. A thread that is cancelled there, now that nobody else rings, would leave the loop
+    // asleep, and a signal handler counted for ever. (It only changes a word of the thread's own: a handler may.)
+    int cancellable;
+    (void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancellable);
     r->with->wake(r);
+    (void)pthread_setcancelstate(cancellable, nullptr);
 }
 
 bool wakeup_node_put(remote *r, wakeup_node *node) {

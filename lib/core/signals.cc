@@ -81,10 +81,13 @@ static void handler(int number) {
 
 // Until no handler is left that began before. The lock is held, all signals are masked here.
 static void handlers_await(const struct sys *calls) {
+    int cancellable; // a thread that is cancelled in the poll would keep the lock
+    (void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancellable);
     const uint32_t door = epoch.load() & 1;
     epoch.store(door ^ 1);
     for (int tries = 0; inside[door].load() != 0; tries++)
         if (tries >= 1000) calls->poll_one(-1, 0, 1); // its thread has no processor: sleeps a millisecond
+    (void)pthread_setcancelstate(cancellable, nullptr);
 }
 
 // Whoever has put his own in the place of ours meanwhile keeps it.

@@ -162,6 +162,30 @@ TEST(a_post_is_run_or_cancelled_or_refused_while_the_loop_dies) {
     }
 }
 
+// It is cancelled when its post is done, not in the midst of the wake.
+TEST(a_post_of_a_thread_that_is_being_cancelled_wakes_the_loop) {
+    KERNEL_ONLY("a simulated world has one thread");
+    mio_loop_t *loop = loop_open();
+    assert_is(mio_loop_hold(loop, 1), 0);
+    for (int i = 0; i < 5; i++) {
+        pthread_t thread;
+        const auto body = [](void *remote) -> void * {
+            sleep_ns(20 * MIO_MILLISECOND); // the loop sleeps by then, most likely
+            (void)pthread_cancel(pthread_self());
+            (void)mio_remote_post(static_cast<mio_remote_t *>(remote), [](mio_loop_t *on, int, void *) { mio_loop_stop(on); },
+                                  nullptr);
+            pthread_testcancel();
+            return nullptr;
+        };
+        assert_is(pthread_create(&thread, nullptr, body, mio_loop_remote(loop)), 0);
+        run_to_stop(loop);
+        void *how = nullptr;
+        assert_is(pthread_join(thread, &how), 0);
+        ck_assert_ptr_eq(how, PTHREAD_CANCELED);
+    }
+    assert_is(mio_loop_hold(loop, -1), 0);
+}
+
 TEST(an_awake_loop_costs_its_posters_no_system_call) {
     mio_loop_t *loop = loop_open();
     const uint64_t before = metrics(loop).wakes;
