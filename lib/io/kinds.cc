@@ -67,7 +67,7 @@ void handle_ended(loop *l, handle *h) {
     mio_assert(false && "a handle has a kind");
 }
 
-// Of these only signals and processes are known to others than their loop.
+// Of these only signals and processes are known to others than their loop; and what watches share has memory.
 void handle_forget(handle *h) {
     switch (kind_of(h)) {
     case MIO_KIND_SIGNAL: signal_forget(static_cast<signal_handle *>(h)); return;
@@ -78,8 +78,8 @@ void handle_forget(handle *h) {
     case MIO_KIND_HOOK:
     case MIO_KIND_WAKEUP:
     case MIO_KIND_POLL:
-    case MIO_KIND_WATCH:
     case MIO_KIND_UDP: return;
+    case MIO_KIND_WATCH: watch_ended(h->on, static_cast<channel *>(h)); return; // its memory only
     case MIO_KIND_NONE: break;
     }
     mio_assert(false && "a handle has a kind");

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <deque>
@@ -342,6 +343,21 @@ static void a_backend_that_is_short_of_memory_is_told_and_passes(void **) {
     assert_told("A- AMIO_ENOENT ");
 }
 
+static int child_destroys() { return mio_loop_destroy(on, 0) == 0 ? test::failing_close() : 1; }
+
+static void in_a_forks_child_all_memory_goes_with_the_loop(void **) {
+    mio_watch_t *out;
+    assert_int_equal(mio_watch_open(on, "/", MIO_WATCH_CREATED, watch_told, const_cast<char *>("A"), &out), 0);
+    turns(2);
+    const pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) _exit(child_destroys() == 0 ? 0 : 1);
+    int status = -1;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    assert_told("");
+}
+
 int main() {
     const CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(two_halves_in_two_portions_are_one_rename, scene_open, scene_close),
@@ -357,6 +373,7 @@ int main() {
         cmocka_unit_test_setup_teardown(the_last_one_gives_the_descriptor_back, scene_open, scene_close),
         cmocka_unit_test_setup_teardown(exhausted_watches_are_told_and_nothing_is_taken, refused_open, refused_close),
         cmocka_unit_test_setup_teardown(a_backend_that_is_short_of_memory_is_told_and_passes, refused_open, refused_close),
+        cmocka_unit_test_setup_teardown(in_a_forks_child_all_memory_goes_with_the_loop, refused_open, refused_close),
     };
     return cmocka_run_group_tests_name("watch", tests, nullptr, nullptr);
 }
