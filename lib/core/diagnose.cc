@@ -124,7 +124,7 @@ int mio_loop_metrics(const mio_loop_t *public_loop, mio_loop_metrics_t *metrics)
     if (l == nullptr || metrics == nullptr || metrics->size < sizeof(size_t)) return MIO_EINVAL;
     loop_collect(const_cast<loop *>(l));
     mio_loop_metrics_t all = l->counters;
-    all.handles = l->open_handles;
+    all.handles = l->open_handles - (l->watches != nullptr); // what watches share is nobody's handle
     all.requests = l->requests;
     all.timers = timers_armed(l);
     all.wakes = l->box->wakes.load(std::memory_order_relaxed);
@@ -146,7 +146,7 @@ int mio_loop_dump(const mio_loop_t *public_loop, mio_dump_cb cb, void *arg) {
         const slab *s = &l->slabs[kind];
         for (uint32_t i = 0; i < slab_slots(s); i++) {
             const void *object = slab_at(s, i);
-            if (!slab_is_live(object)) continue;
+            if (!slab_is_live(object) || object == l->watches) continue;
             if (kind == SLAB_LOOSE) dump_loose(l, static_cast<const loose_request *>(object), cb, arg);
             else if (kind < HANDLE_KINDS) dump_handle(static_cast<const handle *>(object), cb, arg);
             else dump_request(l, static_cast<const lane_request *>(object), cb, arg);

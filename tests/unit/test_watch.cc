@@ -265,6 +265,17 @@ static void an_error_is_told_and_passes(void **) {
     assert_told("A+b ");
 }
 
+static void what_watches_share_is_not_counted(void **) {
+    watch("a", "A");
+    watch("b", "B");
+    mio_loop_metrics_t now = MIO_LOOP_METRICS_INIT;
+    assert_int_equal(mio_loop_metrics(on, &now), 0);
+    assert_int_equal(now.handles, 2);
+    int lines = 0;
+    assert_int_equal(mio_loop_dump(on, [](const char *, void *n) { ++*static_cast<int *>(n); }, &lines), 0);
+    assert_int_equal(lines, 2);
+}
+
 static void the_last_one_gives_the_descriptor_back(void **) {
     mio_watch_t *one = watch("a", "A");
     mio_watch_t *two = watch("b", "B");
@@ -370,6 +381,7 @@ int main() {
         cmocka_unit_test_setup_teardown(a_watch_is_opened_while_all_are_told, scene_open, scene_close),
         cmocka_unit_test_setup_teardown(records_that_no_kernel_sends_are_left_out, scene_open, scene_close),
         cmocka_unit_test_setup_teardown(an_error_is_told_and_passes, scene_open, scene_close),
+        cmocka_unit_test_setup_teardown(what_watches_share_is_not_counted, scene_open, scene_close),
         cmocka_unit_test_setup_teardown(the_last_one_gives_the_descriptor_back, scene_open, scene_close),
         cmocka_unit_test_setup_teardown(exhausted_watches_are_told_and_nothing_is_taken, refused_open, refused_close),
         cmocka_unit_test_setup_teardown(a_backend_that_is_short_of_memory_is_told_and_passes, refused_open, refused_close),
