@@ -195,20 +195,6 @@ static void out_send_now(loop *l, uring_state *u, uring_entry *e, int fd) {
     out_poll(u, e, fd);
 }
 
-static void out_datagrams(loop *l, uring_state *u, uring_entry *e, int fd) {
-    if (perform_send_datagrams(l, e->owner)) return;
-    e->bits |= ENTRY_OUT_FULL | ENTRY_OUT_WANTED;
-    out_poll(u, e, fd);
-}
-
-// The ring has no sendfile, and its splice costs a thread of the kernel's.
-static void out_sendfile(loop *l, uring_state *u, uring_entry *e, int fd) {
-    size_t none = 0;
-    if (perform(l, &e->owner->out, false, &none)) return;
-    e->bits |= ENTRY_OUT_FULL | ENTRY_OUT_WANTED;
-    out_poll(u, e, fd);
-}
-
 static inline void out_send_entered(uring_state *u, uring_entry *e, int fd, struct io_uring_sqe *sqe, size_t bytes) {
     sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
     sqe->user_data = out_token(e, uring_op::send, fd);
@@ -225,7 +211,8 @@ static inline void out_send_one(uring_state *u, uring_entry *e, int fd, const ch
     out_send_entered(u, e, fd, sqe, n);
 }
 
-// The same of what the ring is not asked for.
+// The same of what the ring is not asked for: of datagrams, and of a file's bytes, where it would splice, which costs a
+// thread of the kernel's.
 static void out_perform_now(loop *l, uring_state *u, uring_entry *e, int fd) {
     size_t none = 0;
     if (perform(l, &e->owner->out, false, &none)) return;
@@ -358,8 +345,6 @@ static void build_out(loop *l, uring_state *u, uring_entry *e, int fd) {
         if (e->owner->out.op == op_code::connect) out_connect(l, u, e, fd);
         else if (!op_is_send(e->owner->out.op)) out_perform_now(l, u, e, fd);
         else if (e->owner->out.op == op_code::send_zerocopy) out_send_zerocopy(l, u, e, fd);
-        else if (e->owner->out.op == op_code::send_datagrams) out_datagrams(l, u, e, fd);
-        else if (e->owner->out.op == op_code::sendfile) out_sendfile(l, u, e, fd);
         else out_send_any(l, u, e, fd);
     }
 }
