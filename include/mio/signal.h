@@ -11,8 +11,10 @@
  * one. None is lost between mio_signal_start and the last callback. What the kernel merges before it delivers (a
  * standard signal that is pending already) is one; real-time signals are one each.
  *
- * In a fork's child that does not take the loop over, handles of the parent count nothing, and the disposition is the
- * one before them. In a simulated world no signal is real: MIO_SIM_SIGNAL (<mio/sim.h>) raises one for its loops. */
+ * In a fork's child handles of a loop that the parent has run count nothing, and the disposition is the one before
+ * them, or the program's own where it has set one since. Those of a loop that nobody has run yet go on counting in the
+ * child, whose handler stays installed until the child has taken the loop over (run it) and stops them, or destroys the
+ * loop. In a simulated world no signal is real: MIO_SIM_SIGNAL (<mio/sim.h>) raises one for its loops. */
 #ifndef MIO_SIGNAL_H
 #define MIO_SIGNAL_H
 
