@@ -179,7 +179,8 @@ int sys_uring_register(int fd, unsigned what, void *arg, unsigned n) {
     return result;
 }
 
-// sendfile(2) knows no MSG_NOSIGNAL: a SIGPIPE is kept from this thread, and taken back if it is this call's.
+// sendfile(2) knows no MSG_NOSIGNAL: a SIGPIPE is kept from this thread, and taken back if it is this call's. It may be so
+// where some bytes went, too: the call goes in rounds, and the error of a later one is kept back, but not its signal.
 ssize_t sys_sendfile(int to, int from, int64_t offset, size_t n) {
     sigset_t pipe_only, before, pending;
     sigemptyset(&pipe_only);
@@ -188,7 +189,8 @@ ssize_t sys_sendfile(int to, int from, int64_t offset, size_t n) {
     sigpending(&pending);
     off_t at = static_cast<off_t>(offset);
     ssize_t sent = negated(::sendfile(to, from, &at, n));
-    if (sent == -EPIPE && sigismember(&pending, SIGPIPE) == 0) {
+    const bool fell_short = sent != -EAGAIN && sent != static_cast<ssize_t>(n);
+    if (fell_short && sigismember(&pending, SIGPIPE) == 0) {
         const struct timespec at_once = {0, 0};
         while (sigtimedwait(&pipe_only, nullptr, &at_once) < 0 && errno == EINTR) continue;
     }

@@ -338,6 +338,39 @@ TEST(an_abandoned_file_is_left_out_of_the_lane) {
 }
 
 // A socket that waits would keep the loop: so it does not wait from then on.
+// sendfile(2) goes in rounds: the first ones fill the socket's queue, and a later one meets the reset that the first
+// caused. It tells the bytes, and raises the signal all the same.
+TEST(a_file_to_a_closed_connection_raises_no_signal_in_its_middle) {
+    NEEDS_FILES();
+    ck_assert(signal(SIGPIPE, SIG_DFL) != SIG_ERR); // it would end the test
+    mio_loop_t *loop = loop_open();
+    const int fd = pattern_file(FILE_SIZE);
+    static mio_stream_t *accepted;
+    static inbox in;
+    mio_addr_t at;
+    listen_on(loop, [](mio_listener_t *, int status, mio_stream_t *stream, void *) {
+        if (status != 0) return;
+        accepted = stream;
+        ck_assert_int_gt(mio_stream_read_start(stream, 0, read_into, &in), 0);
+    }, nullptr, &at);
+    for (int i = 0; i < 20; i++) {
+        accepted = nullptr;
+        in = inbox();
+        in.stop_at_end = true;
+        assert_is(close(raw_connect(&at)), 0);
+        run_to_stop(loop);
+        ck_assert_ptr_nonnull(accepted);
+        assert_is(in.end, MIO_EOF);
+        outcome told = {};
+        told.stop = true;
+        ck_assert_int_gt(mio_stream_sendfile(accepted, fd, 0, FILE_SIZE, file_told, &told), 0);
+        run_to_stop(loop);
+        ck_assert(told.status == MIO_EPIPE || told.status == MIO_ECONNRESET);
+        mio_handle_abandon(accepted);
+    }
+    close(fd);
+}
+
 TEST(a_file_to_an_adopted_blocking_socket_does_not_block_the_loop) {
     NEEDS_FILES();
     mio_loop_t *loop = loop_open();
