@@ -59,8 +59,8 @@ void handle_ended(loop *l, handle *h) {
     case MIO_KIND_WAKEUP:
     case MIO_KIND_POLL:
     case MIO_KIND_SIGNAL:
-    case MIO_KIND_PROCESS:
-    case MIO_KIND_UDP: return;
+    case MIO_KIND_PROCESS: return;
+    case MIO_KIND_UDP: mio_assert(static_cast<udp *>(h)->rest.state == timer_state::idle); return;
     case MIO_KIND_WATCH: watch_ended(l, static_cast<channel *>(h)); return;
     case MIO_KIND_NONE: break;
     }

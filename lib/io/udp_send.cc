@@ -81,10 +81,12 @@ static bool cut_by_ourselves(udp *u, lane_request *req, int64_t error) {
 
 static void send_failed(loop *l, udp *u, int64_t error) {
     lane_request *req = first_live(&u->writes);
-    if (req == nullptr || req->op != op_code::datagram || (req->flags & REQUEST_ABANDONED) != 0) return;
-    if (error == MIO_EAGAIN || error == MIO_ENOBUFS) udp_rest(l, u, UDP_OUT_RESTS);
-    else if (!cut_by_ourselves(u, req, error) && (req->flags & REQUEST_CANCEL) == 0)
-        send_end(u, req, static_cast<int32_t>(error));
+    if (req == nullptr || req->op != op_code::datagram || (req->flags & (REQUEST_ABANDONED | REQUEST_CANCEL)) != 0) return;
+    if (error != MIO_EAGAIN && error != MIO_ENOBUFS) {
+        if (!cut_by_ourselves(u, req, error)) send_end(u, req, static_cast<int32_t>(error));
+    } else if (u->state == handle_state::open) { // a timer would outlive one that is closing
+        udp_rest(l, u, UDP_OUT_RESTS);
+    }
 }
 
 static void end_cancelled(udp *u) {

@@ -32,10 +32,13 @@ int mio_unix_datagram_addr(const char *path, mio_addr_t *out) {
     return 0;
 }
 
-static int unix_open(loop *l, int fd, const mio_udp_options_t *o, udp **out) {
+// path: nullptr, or the name it is to have, which is at. An error, and it is closed and the name is free again.
+static int unix_open(loop *l, int fd, const char *path, const mio_addr_t *at, const mio_udp_options_t *o, udp **out) {
     int error = udp_prepare(l, fd, AF_UNIX, o);
+    if (error >= 0 && path != nullptr) error = l->calls->bind(fd, &at->u.any, at->len);
     *out = error < 0 ? nullptr : udp_create(l, fd, AF_UNIX, o);
     if (*out != nullptr) return 0;
+    if (error >= 0 && path != nullptr && path[0] != '@') (void)l->calls->unlink(path);
     l->calls->close(fd);
     return error < 0 ? error : static_cast<int>(MIO_ENOMEM);
 }
@@ -59,13 +62,8 @@ int mio_unix_datagram_open(mio_loop_t *public_loop, const char *path, const mio_
     if (error < 0) return error;
     const int fd = made(l->calls->socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
     if (fd < 0) return fd;
-    if (path != nullptr) error = l->calls->bind(fd, &at.u.any, at.len);
-    if (error < 0) {
-        l->calls->close(fd);
-        return error;
-    }
     udp *u;
-    error = unix_open(l, fd, &o, &u);
+    error = unix_open(l, fd, path, &at, &o, &u);
     if (error == 0) *out = theirs<mio_udp_t>(u);
     return error;
 }
@@ -80,12 +78,12 @@ int mio_unix_datagram_pair(mio_loop_t *public_loop, const mio_udp_options_t *opt
     error = made(l->calls->socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds));
     if (error < 0) return error;
     udp *first, *second;
-    error = unix_open(l, fds[0], &o, &first);
+    error = unix_open(l, fds[0], nullptr, nullptr, &o, &first);
     if (error < 0) {
         l->calls->close(fds[1]);
         return error;
     }
-    error = unix_open(l, fds[1], &o, &second);
+    error = unix_open(l, fds[1], nullptr, nullptr, &o, &second);
     if (error < 0) {
         handle_abandon(first);
         return error;

@@ -219,3 +219,72 @@ TEST(a_receiver_that_is_gone_is_an_error_of_the_send) {
     run_to_stop(loop);
     ck_assert(s.status == MIO_ECONNREFUSED || s.status == MIO_ENOTCONN || s.status == MIO_EPIPE || s.status == MIO_ECONNRESET);
 }
+
+// The sender is closed while the kernel's "not now" is on its way to it: that starts no rest, whose timer would outlive it.
+TEST(a_close_while_a_refusal_is_on_its_way_leaves_no_timer) {
+    NEEDS_UNIX();
+    mio_loop_t *loop = loop_open();
+    const char *path = path_of("refused");
+    mio_addr_t at;
+    assert_is(mio_unix_datagram_addr(path, &at), 0);
+    mio_udp_t *receiver, *filler;
+    assert_is(mio_unix_datagram_open(loop, path, nullptr, &receiver), 0);
+    assert_is(mio_unix_datagram_open(loop, nullptr, nullptr, &filler), 0);
+    int filled = 0;
+    while (filled < 100000 && mio_udp_try_send(filler, "x", 1, &at) == 1) filled++;
+    assert_is(mio_udp_try_send(filler, "x", 1, &at), MIO_EAGAIN);
+    struct shared {
+        mio_udp_t *sender;
+        outcome closed;
+        bool now;
+    };
+    static shared sh;
+    mio_hook_t *hook = nullptr;
+    assert_is(mio_hook_create(loop, MIO_HOOK_CHECK, &hook), 0);
+    assert_is(mio_hook_start(hook, [](mio_hook_t *, void *) {
+        if (is_over() || !sh.now || sh.sender == nullptr) return;
+        assert_is(mio_handle_close(sh.sender, close_told, &sh.closed), 0);
+        sh.sender = nullptr;
+    }, nullptr), 0);
+    for (int i = 0; i < 20; i++) {
+        sh = shared();
+        assert_is(mio_unix_datagram_open(loop, nullptr, nullptr, &sh.sender), 0);
+        sendings s = {};
+        send_text(sh.sender, "y", &at, &s);
+        sh.now = true;
+        for (int rounds = 0; rounds < 1000 && sh.closed.calls == 0; rounds++)
+            assert_ok(mio_loop_run_once(loop, MIO_MILLISECOND));
+        assert_is(sh.closed.calls, 1);
+        assert_is(s.calls, 1);
+        assert_is(s.status, MIO_ECANCELED);
+        mio_udp_t *next; // in its place
+        assert_is(mio_unix_datagram_open(loop, nullptr, nullptr, &next), 0);
+        run_for(loop, 3 * MIO_MILLISECOND);
+        mio_handle_abandon(next);
+    }
+    unlink(path);
+}
+
+TEST(an_open_that_fails_leaves_no_name) {
+    NEEDS_UNIX();
+    mio_loop_t *loop = loop_open();
+    const char *path = path_of("failed");
+    mio_udp_t *udp = nullptr;
+    mio_udp_options_t options = MIO_UDP_OPTIONS_INIT;
+    options.want_local = 1;
+    assert_is(mio_unix_datagram_open(loop, path, &options, &udp), MIO_ENOTSUP);
+    assert_is(access(path, F_OK), -1);
+    counting *memory = loop_counting(loop);
+    memory->fail_on = true;
+    memory->fail_at = 1;
+    mio_udp_t *taken[256];
+    unsigned n = 0;
+    int error = 0; // the slots that are there come first
+    while (n < 256 && (error = mio_unix_datagram_open(loop, nullptr, nullptr, &taken[n])) == 0) n++;
+    assert_is(error, MIO_ENOMEM);
+    assert_is(mio_unix_datagram_open(loop, path, nullptr, &udp), MIO_ENOMEM);
+    memory->fail_on = false;
+    memory->fail_at = 0;
+    assert_is(access(path, F_OK), -1);
+    while (n != 0) mio_handle_abandon(taken[--n]);
+}
