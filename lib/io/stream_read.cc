@@ -312,12 +312,23 @@ static void stream_carrier_ended(loop *l, stream *s, int64_t result) {
     }
 }
 
+// The bytes of a receive into the buffer of the first live read. None: it was abandoned.
+static void read_dealt(loop *l, stream *s, const completion *done) {
+    lane_request *req = lane_first_live(&s->reads);
+    if ((done->flags & FINISH_RECORD) != 0) record_received(l, s, done);
+    else if (req != nullptr && (s->bits & STREAM_LOST) == 0) read_took(req, static_cast<size_t>(done->result));
+}
+
 // The bytes of a record that the usual way does not take, and the end of the carrier.
 __attribute__((noinline)) static void read_done_any(loop *l, stream *s, const completion *done) {
     if (done->result > 0 && (s->bits & STREAM_TIMED) != 0) stream_touch(l, s, 0);
-    if ((done->flags & FINISH_DESCRIPTORS) != 0) stream_descriptors_tell(l, s); // before the bytes that they came with
     const bool record = (done->flags & FINISH_RECORD) != 0;
-    if (record) {
+    // What lies in a read's own buffer is that read's before anybody is told of anything: who is told may cancel it. It is
+    // called back later (reads_run), so that descriptors are told of before the bytes that they came with in any case.
+    const bool dealt = done->from == nullptr && done->result > 0;
+    if (dealt) read_dealt(l, s, done);
+    if ((done->flags & FINISH_DESCRIPTORS) != 0) stream_descriptors_tell(l, s);
+    if (record && !dealt) {
         record_received(l, s, done);
     } else if (done->from != nullptr) {
         mio_buf_t buf = pool_slice(done->from, done->offset, static_cast<size_t>(done->result));
@@ -326,10 +337,6 @@ __attribute__((noinline)) static void read_done_any(loop *l, stream *s, const co
         if ((s->bits & (STREAM_READ_MASK | STREAM_LOST)) == STREAM_READING && s->unread == nullptr)
             continuous_data(l, s, &buf);
         else stream_store(l, s, &buf);
-    } else if (done->result > 0) {
-        lane_request *req = lane_first_live(&s->reads);
-        const bool wanted = req != nullptr && (s->bits & STREAM_LOST) == 0; // none: it was abandoned
-        if (wanted) read_took(req, static_cast<size_t>(done->result));
     }
     if ((done->flags & FINISH_MORE) == 0) {
         if ((s->bits & STREAM_CANCEL_IN) != 0) reads_end_cancelled(s); // first: nobody may want bytes any more

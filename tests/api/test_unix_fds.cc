@@ -262,6 +262,45 @@ TEST(one_shot_reads_get_them_too) {
     assert_is(t.n, 9);
 }
 
+// What the kernel wrote into a read's buffer is that read's, whatever is done to it where the descriptors are told.
+TEST(a_read_that_is_cancelled_at_its_descriptors_has_its_bytes) {
+    PASSING_ONLY;
+    for (int type = 0; type < 2; type++) {
+        mio_loop_t *loop = loop_open();
+        duo d = open_pair(loop, type == 0 ? MIO_UNIX_STREAM : MIO_UNIX_SEQPACKET);
+        static mio_req_t first_id;
+        static int calls, cancelled;
+        calls = cancelled = 0;
+        assert_is(mio_unix_take_fds(d.b, 1, [](mio_stream_t *stream, int, int *, unsigned, void *) {
+            if (is_over()) return;
+            calls++;
+            cancelled = mio_req_cancel(mio_handle_loop(stream), first_id);
+        }, nullptr), 0);
+        mio_buf_t rooms[2] = {};
+        assert_is(mio_buf_alloc(loop, 16, &rooms[0]), 0);
+        assert_is(mio_buf_alloc(loop, 1, &rooms[1]), 0);
+        rooms[0].cap = 16;
+        rooms[1].cap = 1;
+        outcome first = {}, second = {};
+        first.stop = true;
+        first_id = mio_stream_read(d.b, &rooms[0], read_told, &first);
+        ck_assert_int_gt(first_id, 0);
+        ck_assert_int_gt(mio_stream_read(d.b, &rooms[1], read_told, &second), 0);
+        run_for(loop, MIO_MILLISECOND);
+        pile p;
+        pile_make(&p, 1);
+        ck_assert_int_gt(send_pile(loop, d.a, &p, 1, 10, 0, nullptr), 0);
+        run_to_stop(loop);
+        assert_is(calls, 1);
+        assert_is(cancelled, MIO_EALREADY);
+        assert_is(first.status, 10);
+        assert_is(first.len, 10);
+        run_for(loop, MIO_MILLISECOND);
+        assert_is(second.calls, 0); // it still waits
+        loop_close(loop);
+    }
+}
+
 TEST(they_leave_with_the_first_byte_of_a_write_that_goes_in_pieces) {
     PASSING_ONLY;
     mio_loop_t *loop = loop_open();
