@@ -106,7 +106,7 @@ struct sys {
     int (*chmod)(const char *path, unsigned mode);
     int (*lstat_mode)(const char *path); // lstat(2): its st_mode
     int (*facts)(int fd, struct fd_facts *out);
-    int (*reopen)(int fd); // an open file of its own for the same terminal, nonblocking; -ENOTSUP: there is none to be had
+    int (*reopen)(int fd); // an open file of its own for the same terminal or pipe, nonblocking; -ENOTSUP: there is none to be had
     int (*set_status)(int fd, int flags); // fcntl F_SETFL
     // preadv2 with RWF_NOWAIT: -EAGAIN instead of waiting, whatever O_NONBLOCK says. -EOPNOTSUPP: not with this file.
     ssize_t (*read_nowait)(int fd, void *to, size_t n);

@@ -6,8 +6,11 @@
 //   socket                   as any other: MSG_DONTWAIT
 //   made or opened here      O_NONBLOCK: its open file is ours
 //   nonblocking already      as it is
-//   pipe, FIFO               RWF_NOWAIT, if this kernel knows it of pipes: asked of a pipe of our own
-//   terminal                 opened once more, nonblocking: that open file is ours
+//   pipe, FIFO to read       RWF_NOWAIT, if this kernel knows it of this very open file: of pipes, but of no FIFO, nor of
+//                            a pipe that was opened by its name in /proc. Opened once more it would not tell the end to
+//                            who waits if its last writer had left before
+//   pipe, FIFO to write      opened once more, nonblocking: that open file is ours
+//   terminal                 the same
 //   the rest                 O_NONBLOCK is set, and put back later (tty_restore.cc)
 //
 // 0, 1 and 2 are the program's for ever, and other libraries': a stream over one has a duplicate.
@@ -49,14 +52,10 @@ static int pipe_make(const loop *l, int ends[2]) {
 
 // --- somebody's -----------------------------------------------------------------------------------------------------
 
-static bool nowait_works_on_pipes(const loop *l) {
-    int ends[2];
-    if (l->calls->pipe_cloexec(ends) < 0) return false;
-    char byte;
-    const ssize_t answer = l->calls->read_nowait(ends[0], &byte, 1);
-    l->calls->close(ends[0]);
-    l->calls->close(ends[1]);
-    return answer == MIO_EAGAIN;
+// Reads to nowhere: nothing is taken out, whatever it holds.
+static bool nowait_works(const loop *l, int fd) {
+    const ssize_t answer = l->calls->read_nowait(fd, nullptr, 1);
+    return answer == 0 || answer == MIO_EAGAIN || answer == MIO_EFAULT;
 }
 
 struct adopted {
@@ -66,20 +65,22 @@ struct adopted {
     bool changes;  // O_NONBLOCK is to be set and put back
 };
 
-// The descriptor that the stream will have: another one for a terminal and for the standard ones, else the same.
+// The descriptor that the stream will have: another one for what is opened once more and for the standard ones, else the same.
 static int adopt_choose(const loop *l, int fd, const fd_facts *facts, adopted *out) {
     *out = adopted{fd, facts->status, 0, (facts->status & O_NONBLOCK) == 0};
-    if (facts->tty && out->changes) {
+    const bool fifo = S_ISFIFO(facts->mode);
+    const int access = facts->status & O_ACCMODE;
+    if (out->changes && fifo && access != O_WRONLY && nowait_works(l, fd)) {
+        out->what = CHANNEL_NOWAIT;
+        out->changes = false;
+    }
+    if (out->changes && (facts->tty || (fifo && access != O_RDONLY))) {
         const int again = l->calls->reopen(fd);
         if (again >= 0) {
             out->fd = again;
             out->changes = false;
             return 0;
         }
-    }
-    if (out->changes && S_ISFIFO(facts->mode) && nowait_works_on_pipes(l)) {
-        out->what = CHANNEL_NOWAIT;
-        out->changes = false;
     }
     if (fd > STANDARD_LAST) return 0;
     const int copy = l->calls->dup_cloexec(fd);

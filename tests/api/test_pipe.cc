@@ -321,6 +321,88 @@ TEST(a_fifo_waits_for_its_first_writer_and_ends_with_the_last) {
     ck_assert_str_eq(own.text, "to myself");
 }
 
+// RWF_NOWAIT is not known of them, whatever the kernel does with the pipes of pipe(2).
+TEST(fifos_that_wait_are_adopted_each_way_and_stay_so) {
+    KERNEL_ONLY("a simulated world has no files");
+    unix_place place;
+    mio_loop_t *loop = loop_open();
+    assert_is(mkfifo(place.path, 0600), 0);
+    for (int how = 0; how < 3; how++) {
+        int in_fd, out_fd;
+        if (how == 2) { // a pipe that was opened by its name in /proc
+            int fds[2];
+            char name[40];
+            assert_is(pipe2(fds, O_CLOEXEC), 0);
+            snprintf(name, sizeof name, "/proc/self/fd/%d", fds[0]);
+            in_fd = open(name, O_RDONLY | O_CLOEXEC);
+            snprintf(name, sizeof name, "/proc/self/fd/%d", fds[1]);
+            out_fd = open(name, O_WRONLY | O_CLOEXEC);
+            assert_is(close(fds[0]), 0);
+            assert_is(close(fds[1]), 0);
+        } else {
+            const int both = open(place.path, O_RDWR | O_CLOEXEC);
+            in_fd = how == 0 ? dup(both) : open(place.path, O_RDONLY | O_CLOEXEC);
+            out_fd = how == 0 ? dup(both) : open(place.path, O_WRONLY | O_CLOEXEC);
+            assert_is(close(both), 0);
+        }
+        ck_assert(in_fd >= 0 && out_fd >= 0);
+        const int in_kept = dup(in_fd), out_kept = dup(out_fd);
+        mio_stream_t *reader = nullptr, *writer = nullptr;
+        assert_is(mio_pipe_adopt(loop, in_fd, &reader), 0);
+        assert_is(mio_pipe_adopt(loop, out_fd, &writer), 0);
+        inbox in = {};
+        in.stop_at = 300000;
+        ck_assert_int_gt(mio_stream_read_start(reader, 0, read_into, &in), 0);
+        run_for(loop, MIO_MILLISECOND); // empty: it does not wait
+        outcome told = {};
+        mio_buf_t bytes = pattern_buf(loop, 300000, 0);
+        ck_assert_int_gt(mio_stream_write(writer, &bytes, 1, write_told, &told), 0);
+        run_to_stop(loop);
+        run_for(loop, MIO_MILLISECOND);
+        ck_assert(!in.wrong);
+        assert_is(told.status, 0);
+        assert_is(mio_handle_close(writer, nullptr, nullptr), 0);
+        assert_is(mio_handle_close(reader, nullptr, nullptr), 0);
+        run_for(loop, MIO_MILLISECOND);
+        assert_is(fcntl(in_kept, F_GETFL) & O_NONBLOCK, 0);
+        assert_is(fcntl(out_kept, F_GETFL) & O_NONBLOCK, 0);
+        assert_is(close(in_kept), 0);
+        assert_is(close(out_kept), 0);
+    }
+}
+
+// How a pipe is to be read is found out before anything is read: what lies in it stays, and so does its end.
+TEST(a_pipe_that_is_adopted_full_or_at_its_end_loses_nothing) {
+    KERNEL_ONLY("needs descriptors of the kernel");
+    unix_place place;
+    assert_is(mkfifo(place.path, 0600), 0);
+    mio_loop_t *loop = loop_open();
+    for (int how = 0; how < 4; how++) {
+        int fds[2];
+        if (how < 2) {
+            assert_is(pipe2(fds, O_CLOEXEC), 0);
+        } else {
+            const int both = open(place.path, O_RDWR | O_CLOEXEC);
+            fds[0] = open(place.path, O_RDONLY | O_CLOEXEC);
+            fds[1] = open(place.path, O_WRONLY | O_CLOEXEC);
+            assert_is(close(both), 0);
+        }
+        const int n = how % 2 == 0 ? 5 : 0;
+        assert_is(write(fds[1], "bytes", static_cast<size_t>(n)), n);
+        assert_is(close(fds[1]), 0);
+        mio_stream_t *reader = nullptr;
+        assert_is(mio_pipe_adopt(loop, fds[0], &reader), 0);
+        inbox in = {};
+        in.is_text = true;
+        in.stop_at_end = true;
+        ck_assert_int_gt(mio_stream_read_start(reader, 0, read_into, &in), 0);
+        run_to_stop(loop);
+        ck_assert_str_eq(in.text, n == 0 ? "" : "bytes");
+        assert_is(in.end, MIO_EOF);
+        mio_handle_abandon(reader);
+    }
+}
+
 // --- whatever it is -------------------------------------------------------------------------------------------------
 
 TEST(a_waiting_pipe_that_others_share_stays_one_that_waits) {
