@@ -280,6 +280,10 @@ int datagram_write(char *control, int family, const datagram_notes *notes) {
 #ifdef IPV6_TCLASS
         else at = put(control, at, IPPROTO_IPV6, IPV6_TCLASS, ecn);
 #endif
+#ifdef __linux__
+        // To a mapped IPv4 address that is what counts. Each family leaves the other's out.
+        if (!ip4) at = put(control, at, IPPROTO_IP, IP_TOS, ecn);
+#endif
     }
 #ifdef UDP_SEGMENT
     if (notes->segment != 0) at = put(control, at, SOL_UDP, UDP_SEGMENT, static_cast<uint16_t>(notes->segment));

@@ -293,6 +293,27 @@ TEST(address_interface_ecn_and_time_come_along_when_wanted) {
     assert_is(t.latest.time_ns, 0);
 }
 
+TEST(ecn_reaches_an_ipv4_receiver_from_a_socket_of_both_families) {
+    mio_loop_t *loop = loop_open();
+    mio_addr_t both_at, four_at, to;
+    mio_udp_options_t options = MIO_UDP_OPTIONS_INIT;
+    mio_udp_t *both = udp_at(loop, "::", &both_at);
+    options.want_ecn = 1;
+    mio_udp_t *four = udp_at(loop, "127.0.0.1", &four_at, &options);
+    assert_is(mio_addr_parse("::ffff:127.0.0.1", mio_addr_port(&four_at), &to), 0);
+    told t = {};
+    t.stop_after = 1;
+    ck_assert_int_gt(mio_udp_recv_start(four, told_by, &t), 0);
+    mio_datagram_t d = {};
+    d.buf = text_buf(loop, "marked");
+    d.addr = to;
+    d.ecn = 1;
+    assert_is(mio_udp_send_many(both, &d, 1, nullptr, nullptr, nullptr), 0);
+    run_to_stop(loop);
+    ck_assert_str_eq(t.text, "marked|");
+    assert_is(t.latest.ecn, 1);
+}
+
 TEST(an_answer_comes_from_the_address_that_was_asked) {
     mio_loop_t *loop = loop_open();
     mio_addr_t a_at, b_at, to;
