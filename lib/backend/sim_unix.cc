@@ -177,9 +177,14 @@ int sim_pair(sim_world *w, bool records, bool pipe, int fds[2]) {
 int sim_record_readable(sim_socket *s, uint32_t *length) {
     const int64_t there = sim_socket_readable(s);
     if (there <= 0) return static_cast<int>(there);
-    if (there < static_cast<int64_t>(sizeof *length)) return -EAGAIN;
-    sim_pipe_copy(&s->in, 0, nullptr, reinterpret_cast<char *>(length), sizeof *length);
-    return there - static_cast<int64_t>(sizeof *length) >= *length ? 1 : -EAGAIN;
+    const auto head = static_cast<int64_t>(sizeof *length);
+    if (there >= head) {
+        sim_pipe_copy(&s->in, 0, nullptr, reinterpret_cast<char *>(length), sizeof *length);
+        if (there - head >= *length) return 1;
+    }
+    if (s->state != sim_state::dead && !s->fin_seen) return -EAGAIN;
+    sim_received(s, static_cast<uint32_t>(there)); // the rest will not come, and a part of a record is none
+    return static_cast<int>(sim_socket_readable(s));
 }
 
 int64_t sim_record_receive(sim_socket *s, char *to, size_t room) {

@@ -300,3 +300,26 @@ TEST(records_come_from_a_listener_and_move_with_their_boundaries) {
     assert_is(in.sizes[1], 11);
     assert_is(in.sizes[2], 0);
 }
+
+// A part of a record is none: what came of one whose end will not come is dropped, and its reader hears of the end.
+TEST(a_reset_in_the_middle_of_a_record_ends_its_reader) {
+    SIM_ONLY("a kernel passes a record as a whole");
+    mio_loop_t *loop = loop_open();
+    mio_sim_fault_t slow = MIO_SIM_FAULT_INIT;
+    slow.kind = MIO_SIM_BANDWIDTH;
+    slow.bandwidth = 100000;
+    assert_is(mio_sim_schedule(world(), &slow), 0);
+    run_for(loop, MIO_MILLISECOND);
+    duo d = record_pair(loop);
+    records in = {};
+    ck_assert_int_gt(mio_stream_read_start(d.b, 0, record_read, &in), 0);
+    record_write(loop, d.a, 40000, 0, nullptr); // takes 400 ms
+    mio_sim_fault_t reset = MIO_SIM_FAULT_INIT;
+    reset.kind = MIO_SIM_RESET;
+    reset.after_ns = 200 * MIO_MILLISECOND;
+    assert_is(mio_sim_schedule(world(), &reset), 0);
+    run_for(loop, 2 * MIO_SECOND);
+    assert_is(in.calls, 0);
+    assert_is(in.ends, 1);
+    assert_is(in.end, MIO_ECONNRESET);
+}
