@@ -16,7 +16,8 @@ MIO_BEGIN
 
 /* Takes effect at once, for everybody who uses this terminal. What was before comes back by MIO_TTY_NORMAL, when the stream
  * is closed or detached, at exit(3), and by mio_tty_reset. A process in the background is stopped by SIGTTOU, tcsetattr(3),
- * unless it ignores that. MIO_ENOBUFS: 32 changes of terminals and pipes at once. MIO_ENOMEM, MIO_EIO. */
+ * unless it ignores that. MIO_EBUSY: the stream is being detached or moved. MIO_ENOBUFS: 32 changes of terminals and pipes
+ * at once. MIO_ENOMEM, MIO_EIO. */
 MIO_API int mio_tty_set_mode(mio_stream_t *stream, enum mio_tty_mode mode);
 
 /* Columns and rows as the terminal knows them, ioctl_tty(2) TIOCGWINSZ; 0 where it does not. It tells of no change: ask

@@ -75,6 +75,7 @@ int mio_tty_set_mode(mio_stream_t *public_stream, enum mio_tty_mode mode) {
     stream *s = ours<stream>(public_stream);
     const int error = tty_check(s);
     if (error < 0) return error;
+    if ((s->bits & STREAM_DETACHING) != 0) return MIO_EBUSY; // what is changed here is put back here
     if (mode == MIO_TTY_RAW) return mode_raw(s);
     return mode == MIO_TTY_NORMAL ? mode_normal(s) : static_cast<int>(MIO_EINVAL);
 }

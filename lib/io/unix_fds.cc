@@ -102,7 +102,8 @@ mio_req_t mio_unix_write_fds(mio_stream_t *public_stream, mio_buf_t *bufs, unsig
     }
     lane_request *req = s->writes.tail; // the last, and nothing of it was sent
     request_set_pack(req, pack);
-    if (s->out.state == request_state::waiting) s->out.op = stream_send_op(s);
+    // A carrier that is yet to start may have been meant for what looks at no descriptors; or for something else.
+    if (s->out.state == request_state::waiting && s->out.op == op_code::send) s->out.op = stream_send_op(s);
     for (unsigned i = 0; i < nfds; i++) fds[i] = -1;
     return id;
 }
