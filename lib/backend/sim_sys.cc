@@ -379,7 +379,7 @@ static int sim_sys_facts(int fd, struct fd_facts *out) {
     const sim_socket *s = socket_of(fd);
     if (s == nullptr) return -EBADF;
     const int access = !s->pipe ? O_RDWR : s->shut_read ? O_WRONLY : O_RDONLY;
-    *out = fd_facts{s->pipe ? S_IFIFO | 0600u : S_IFSOCK | 0777u, access | O_NONBLOCK, false};
+    *out = fd_facts{s->pipe ? S_IFIFO | 0600u : S_IFSOCK | 0777u, access | O_NONBLOCK, false, 0};
     return 0;
 }
 

@@ -34,9 +34,10 @@ struct sys_message {
 };
 
 struct fd_facts {
-    unsigned mode; // st_mode of fstat(2)
-    int status;    // F_GETFL of fcntl(2)
-    bool tty;      // isatty(3)
+    unsigned mode;   // st_mode of fstat(2)
+    int status;      // F_GETFL of fcntl(2)
+    bool tty;        // isatty(3)
+    uint64_t device; // st_rdev
 };
 
 // What a resolver says: its numbers differ between systems, and are told from errno by lying below it.

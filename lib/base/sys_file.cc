@@ -29,7 +29,8 @@ int sys_facts(int fd, struct fd_facts *out) {
     if (::fstat(fd, &about) < 0) return -errno;
     const int status = ::fcntl(fd, F_GETFL);
     if (status < 0) return -errno;
-    *out = fd_facts{static_cast<unsigned>(about.st_mode), status, S_ISCHR(about.st_mode) && ::isatty(fd) == 1};
+    *out = fd_facts{static_cast<unsigned>(about.st_mode), status, S_ISCHR(about.st_mode) && ::isatty(fd) == 1,
+                    static_cast<uint64_t>(about.st_rdev)};
     return 0;
 }
 

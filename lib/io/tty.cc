@@ -40,7 +40,10 @@ static int mode_raw(stream *s) {
     extension *extra = handle_extend(s);
     if (extra == nullptr) return MIO_ENOMEM;
     if (extra->kept_modes == nullptr) {
-        extra->kept_modes = kept_modes_note(s->fd, &now);
+        fd_facts facts;
+        error = l->calls->facts(s->fd, &facts);
+        if (error < 0) return error;
+        extra->kept_modes = kept_modes_note(s->fd, facts.device, &now);
         if (extra->kept_modes == nullptr) return MIO_ENOBUFS;
         s->flags = static_cast<uint16_t>(s->flags | CHANNEL_RESTORED);
     }

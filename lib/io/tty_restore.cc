@@ -49,11 +49,16 @@ kept_state *kept_status_note(int fd, int status) {
     return k;
 }
 
-kept_state *kept_modes_note(int fd, const struct termios *modes) {
+kept_state *kept_modes_note(int fd, uint64_t device, const struct termios *modes) {
     kept_state *k = kept_take(fd);
     if (k == nullptr) return nullptr;
     k->is_modes = true;
+    k->device = device;
     k->modes = *modes;
+    for (const kept_state &other : table) {
+        if (other.state.load(std::memory_order_acquire) != KEPT_SET || other.pid != k->pid) continue;
+        if (other.is_modes && other.device == device) k->modes = other.modes;
+    }
     k->state.store(KEPT_SET, std::memory_order_release);
     return k;
 }

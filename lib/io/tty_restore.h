@@ -14,12 +14,14 @@ struct kept_state {
     int64_t pid;
     bool is_modes;
     int status;             // of fcntl(2)
+    uint64_t device;        // of stat(2): one terminal, whatever descriptors it has
     struct termios modes;
 };
 
 // Notes how fd is, before it is changed. nullptr: there is no room. From then on mio_tty_reset and exit put it back.
 kept_state *kept_status_note(int fd, int status);
-kept_state *kept_modes_note(int fd, const struct termios *modes);
+// Modes that another stream has changed already are noted as they were before that.
+kept_state *kept_modes_note(int fd, uint64_t device, const struct termios *modes);
 // It was put back.
 void kept_forget(kept_state *k);
 

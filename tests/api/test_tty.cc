@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <initializer_list>
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/wait.h>
@@ -195,6 +196,32 @@ TEST(a_raw_terminal_is_put_back_by_close_abandon_detach_and_reset) {
     }
     assert_is(close(t.master), 0);
     assert_is(close(t.slave), 0);
+}
+
+TEST(two_streams_over_one_terminal_put_back_how_it_was_before_both) {
+    TERMINALS_ONLY;
+    mio_loop_t *loop = loop_open();
+    terminal t = terminal_open(), other = terminal_open();
+    mio_stream_t *a = nullptr, *b = nullptr, *apart = nullptr;
+    assert_is(mio_pipe_adopt(loop, dup(t.slave), &a), 0);
+    assert_is(mio_pipe_adopt(loop, dup(t.slave), &b), 0);
+    assert_is(mio_pipe_adopt(loop, dup(other.slave), &apart), 0);
+    assert_is(mio_tty_set_mode(a, MIO_TTY_RAW), 0);
+    assert_is(mio_tty_set_mode(apart, MIO_TTY_RAW), 0);
+    assert_is(mio_tty_set_mode(b, MIO_TTY_RAW), 0);
+    assert_is(mio_handle_close(a, nullptr, nullptr), 0);
+    run_for(loop, MIO_MILLISECOND);
+    assert_is(mio_handle_close(b, nullptr, nullptr), 0);
+    run_for(loop, MIO_MILLISECOND);
+    ck_assert(!is_raw(t.slave));
+    ck_assert(is_raw(other.slave));
+    ck_assert_int_gt(mio_stream_detach(apart, [](mio_stream_t *, int, int fd, mio_buf_t *, unsigned, void *) {
+        if (fd >= 0) close(fd);
+    }, nullptr), 0);
+    assert_is(mio_tty_set_mode(apart, MIO_TTY_NORMAL), MIO_EBUSY);
+    run_for(loop, MIO_MILLISECOND);
+    ck_assert(!is_raw(other.slave));
+    for (int fd : {t.master, t.slave, other.master, other.slave}) assert_is(close(fd), 0);
 }
 
 TEST(a_raw_terminal_is_put_back_at_exit_but_not_by_a_child) {
