@@ -272,6 +272,8 @@ int workers_check(workers *w) {
     if (!in_child(w)) return 0;
     if (w->threads != 0) return MIO_EPERM;
     workers_begin(w); // another thread may have held the lock when it was copied
+    for (uint32_t &n : w->counts.waiting) n = 0; // what was queued then is the parent's
+    w->idle = w->woken = 0;
     *const_cast<uint32_t *>(w->fork_page) = 1;
     return 0;
 }
