@@ -99,10 +99,24 @@ static void race_end(loop *l, host_race *r, int status) {
     request_settle(l, &r->winner->out, status);
 }
 
-// Did the attempt get as far as somebody else?
+// Did the attempt get as far as somebody else? These come from this machine: no way there, no such address or family here,
+// or nothing left of what a socket takes, or not allowed.
 static bool is_local(int status) {
-    return status == MIO_ENETUNREACH || status == MIO_EHOSTUNREACH || status == MIO_EADDRNOTAVAIL ||
-           status == MIO_EAFNOSUPPORT || status == MIO_EPROTONOSUPPORT;
+    switch (status) {
+    case MIO_ENETUNREACH:
+    case MIO_EHOSTUNREACH:
+    case MIO_EADDRNOTAVAIL:
+    case MIO_EADDRINUSE:
+    case MIO_EAFNOSUPPORT:
+    case MIO_EPROTONOSUPPORT:
+    case MIO_ENOMEM:
+    case MIO_EMFILE:
+    case MIO_ENFILE:
+    case MIO_ENOBUFS:
+    case MIO_EACCES:
+    case MIO_EPERM: return true;
+    default: return false;
+    }
 }
 
 static int race_error(const host_race *r) {

@@ -116,6 +116,23 @@ static void an_error_of_a_peers_is_told_before_one_of_this_machine(void **) {
     assert_int_equal(status, MIO_ECONNREFUSED);
 }
 
+static void nor_does_want_of_descriptors_or_a_prohibition_hide_it(void **) {
+    static const char *const some[] = {"127.0.0.1", "127.0.0.2", nullptr}; // the first would be connected
+    answers = some;
+    static const int errors[] = {MIO_EMFILE, MIO_ENFILE, MIO_ENOBUFS, MIO_ENOMEM, MIO_EACCES, MIO_EPERM};
+    for (int error : errors) {
+        told = 0;
+        test::failing_at(test::call::socket, 1, -error);
+        assert_true(start() > 0);
+        until_told();
+        assert_true(test::failing_happened());
+        test::failing_never();
+        assert_int_equal(tried, 2);
+        assert_non_null(strstr(text, mio_error_name(error)));
+        assert_int_equal(status, MIO_ECONNREFUSED);
+    }
+}
+
 static void without_memory_for_some_part_it_is_told_so_or_goes_on(void **) {
     static const char *const some[] = {"127.0.0.2", "127.0.0.1", nullptr};
     answers = some;
@@ -143,6 +160,7 @@ int main() {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(the_next_address_follows_one_that_fails, scene_open, scene_close),
         cmocka_unit_test_setup_teardown(an_error_of_a_peers_is_told_before_one_of_this_machine, scene_open, scene_close),
+        cmocka_unit_test_setup_teardown(nor_does_want_of_descriptors_or_a_prohibition_hide_it, scene_open, scene_close),
         cmocka_unit_test_setup_teardown(without_memory_for_some_part_it_is_told_so_or_goes_on, scene_open, scene_close),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
