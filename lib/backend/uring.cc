@@ -300,14 +300,16 @@ static inline void uring_gather(loop *l, uring_state *u) {
 
 // The loop goes, and operations on files that nobody waits for are still in the ring: most end soon, and what they bring
 // is disposed of. What is left (a file system that hangs) keeps its memory for ever.
-constexpr int FILES_END_TRIES = 25;
-constexpr int64_t FILES_END_NS = 10000000;
+constexpr int64_t FILES_END_NS = 250000000;
 
 static void files_end(loop *l, uring_state *u) {
-    for (int i = 0; i < FILES_END_TRIES && u->files.out != 0; i++) {
+    const int64_t end_ns = u->files.out != 0 ? l->calls->monotonic_ns() + FILES_END_NS : 0;
+    while (u->files.out != 0) { // each enter may bring one of them only
+        const int64_t left_ns = end_ns - l->calls->monotonic_ns();
+        if (left_ns <= 0) return;
         if (u->dead || u->ring.fd < 0 || u->thread != thread_number()) return;
         uring_files_build(u); // the cancels
-        if (is_refusal(uring_enter(l, u, 1, FILES_END_NS))) return;
+        if (is_refusal(uring_enter(l, u, 1, left_ns))) return;
         l->done_head = l->done_tail; // nobody is there to be told of anything else
         uring_gather(l, u);
     }
