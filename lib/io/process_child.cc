@@ -36,11 +36,15 @@ child *child_create(loop *l, process *p) {
     return c;
 }
 
+static void child_free_memory(child *c) {
+    c->~child();
+    sys_real.release(c, sizeof(child));
+}
+
 static void child_free(child *c) {
     pthread_cond_destroy(&c->known);
     pthread_mutex_destroy(&c->lock);
-    c->~child();
-    sys_real.release(c, sizeof(child));
+    child_free_memory(c);
 }
 
 void child_release(child *c) {
@@ -141,9 +145,10 @@ void child_leave(child *c, bool watched) {
     if (!reaped && !watched && child_watch(c) < 0) child_orphan(c);
 }
 
-// Memory only: the thread is the parent's, as the child is.
+// Memory only: the thread is the parent's, as the child is. It may have waited in the fork, and a condition is not
+// destroyed before whoever waits has left it.
 void process_forget(process *p) {
-    if (p->who != nullptr) child_free(p->who);
+    if (p->who != nullptr) child_free_memory(p->who);
 }
 
 }
