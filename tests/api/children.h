@@ -28,5 +28,6 @@ void child_read(offspring *to); // its stream
 
 bool child_is_gone(int64_t pid); // reaped, within some seconds
 bool no_child_is_left();         // of this process, within some seconds
+bool fork_may_hang();            // a sanitizer's, in a program whose threads wait for children: without pidfds
 
 }

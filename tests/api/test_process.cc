@@ -8,7 +8,9 @@
 
 using namespace api;
 
-#define PROCESSES_ONLY() KERNEL_ONLY("a simulated world has no processes")
+#define PROCESSES_ONLY()                                 \
+    KERNEL_ONLY("a simulated world has no processes");   \
+    if (fork_may_hang()) SKIP("ThreadSanitizer's fork beside the threads that wait for children may hang")
 
 TEST(a_process_answers_each_mistake) {
     mio_loop_t *loop = loop_open();

@@ -11,7 +11,9 @@
 
 using namespace api;
 
-#define PROCESSES_ONLY() KERNEL_ONLY("a simulated world has no processes")
+#define PROCESSES_ONLY()                                 \
+    KERNEL_ONLY("a simulated world has no processes");   \
+    if (fork_may_hang()) SKIP("ThreadSanitizer's fork beside the threads that wait for children may hang")
 
 // A ring makes some of its descriptors when it first runs, and polls.
 static size_t descriptors_of_a_warm(mio_loop_t *loop) {

@@ -265,6 +265,8 @@ static bool holds_its_own(const api::test_case *test) {
         "connect_host_is_closed_or_abandoned_in_its_callback",
         "an_answer_that_is_taken_outlives_its_loop",
         "a_signal_closes_abandons_or_restarts_itself_in_its_callback",
+        "a_stopped_signal_that_closes_in_its_call_ends",
+        "a_signal_that_is_started_and_stopped_again_in_its_call_ends_once",
         "watches_are_closed_by_whoever_is_told_first",
         "a_peer_that_died_holds_the_buffers_and_nothing_else", // the kernel holds them, for minutes
     };
