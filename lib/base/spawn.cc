@@ -22,8 +22,15 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
+#include <sys/resource.h>
 #include <unistd.h>
+
+#ifdef __linux__
+#include <sys/syscall.h>
+using groups_length = size_t;
+#else
+using groups_length = int;
+#endif
 
 // Sanitizers keep books on a stack; a child on the same one spoils them.
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
@@ -61,7 +68,7 @@ static void child_default_signals() {
 }
 
 static int child_set_ids(const spawn_plan *p) {
-    if (p->set_groups && ::setgroups(p->group_count, p->groups) != 0) return errno;
+    if (p->set_groups && ::setgroups(static_cast<groups_length>(p->group_count), p->groups) != 0) return errno;
     if (p->drop_groups && ::setgroups(0, nullptr) != 0 && ::geteuid() == 0) return errno;
     if (p->set_gid && ::setgid(p->gid) != 0) return errno;
     if (p->set_uid && ::setuid(p->uid) != 0) return errno;

@@ -218,10 +218,10 @@ static int files_stat(int dir, const char *path, int flags, sys_stat *out) {
     out->size = static_cast<uint64_t>(known.st_size);
     out->blocks = static_cast<uint64_t>(known.st_blocks);
     out->block_size = static_cast<uint32_t>(known.st_blksize);
-    out->device_major = static_cast<uint32_t>(major(known.st_dev));
-    out->device_minor = static_cast<uint32_t>(minor(known.st_dev));
-    out->rdevice_major = static_cast<uint32_t>(major(known.st_rdev));
-    out->rdevice_minor = static_cast<uint32_t>(minor(known.st_rdev));
+    out->device_major = static_cast<uint32_t>(major(static_cast<unsigned>(known.st_dev)));
+    out->device_minor = static_cast<uint32_t>(minor(static_cast<unsigned>(known.st_dev)));
+    out->rdevice_major = static_cast<uint32_t>(major(static_cast<unsigned>(known.st_rdev)));
+    out->rdevice_minor = static_cast<uint32_t>(minor(static_cast<unsigned>(known.st_rdev)));
 #if defined(__APPLE__)
     out->atime_ns = ns_of(known.st_atimespec.tv_sec, known.st_atimespec.tv_nsec);
     out->mtime_ns = ns_of(known.st_mtimespec.tv_sec, known.st_mtimespec.tv_nsec);

@@ -17,6 +17,7 @@
 
 #include "io/process.h"
 
+#include "base/socket.h"
 #include "core/backend.h"
 #include "core/options.h"
 
