@@ -1,4 +1,5 @@
 #include "children.h"
+#include "support/sanitizer.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -198,19 +199,7 @@ bool child_is_gone(int64_t pid) {
     }, pid);
 }
 
-bool fork_may_hang() {
-#if defined(__SANITIZE_THREAD__)
-    return on_kqueue();
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-    return on_kqueue();
-#else
-    return false;
-#endif
-#else
-    return false;
-#endif
-}
+bool fork_may_hang() { return under_thread_sanitizer() && on_kqueue(); }
 
 bool no_child_is_left() {
     return soon([](int64_t) {

@@ -1,5 +1,6 @@
 // Signals in numbers: from many threads at many loops, while handles come and go; and in worlds, at their time.
 #include "harness.h"
+#include "support/sanitizer.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -24,19 +25,7 @@ constexpr int SENT = 4000;
 static station stations[STATIONS];
 
 // ThreadSanitizer puts a signal off until its thread makes a call that it knows, and keeps one of each number.
-static bool signals_are_merged() {
-#if defined(__SANITIZE_THREAD__)
-    return true;
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-    return true;
-#else
-    return false;
-#endif
-#else
-    return false;
-#endif
-}
+static bool signals_are_merged() { return under_thread_sanitizer(); }
 
 static void station_count(mio_signal_t *, int64_t n, void *arg) {
     if (n > 0) __atomic_add_fetch(&static_cast<station *>(arg)->counted, n, __ATOMIC_RELAXED);

@@ -5,6 +5,7 @@
 #include "core/loop.h"
 #include "core/remote.h"
 #include "core/workers.h"
+#include "support/sanitizer.h"
 
 #include <mio/error.h>
 #include <mio/req.h>
@@ -407,20 +408,6 @@ static void without_memory_nothing_is_taken(void **) {
 
 // --- processes ------------------------------------------------------------------------------------------------------
 
-static bool thread_sanitizer() {
-#if defined(__SANITIZE_THREAD__)
-    return true;
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-    return true;
-#else
-    return false;
-#endif
-#else
-    return false;
-#endif
-}
-
 static int status_of(pid_t child) {
     int status = -1;
     assert_int_equal(waitpid(child, &status, 0), child);
@@ -438,7 +425,7 @@ static int child_of_a_loop_at_work() {
 }
 
 static void a_child_has_workers_of_its_own(void **) {
-    if (thread_sanitizer()) {
+    if (under_thread_sanitizer()) {
         print_message("skip: ThreadSanitizer knows no threads in the child of a process with threads\n");
         skip();
     }
