@@ -21,8 +21,12 @@ static void on_connect(mio_stream_t *conn, int status, const mio_connect_tried_t
 }
 
 int main(int argc, char **argv) {
-    const char *host = argc > 2 ? argv[1] : "localhost";
-    int port = argc > 2 ? atoi(argv[2]) : 0;
+    if (argc != 1 && (argc != 3 || atoi(argv[2]) <= 0)) {
+        fprintf(stderr, "connect_host: usage: connect_host [HOST PORT]\n");
+        return 2;
+    }
+    const char *host = argc == 3 ? argv[1] : "localhost";
+    int port = argc == 3 ? atoi(argv[2]) : 0;
     mio_loop_t *loop;
     mio_listener_t *listener;
     mio_stream_t *conn;
