@@ -30,7 +30,7 @@ struct thing { // a handle
     unsigned loop;
     bool closing, gone; // gone: the pointer is dead
     // streams
-    bool moving;        // only its request is known
+    bool moving;        // only its requests are known
     bool reading, paused, stopped;
     uint64_t queued, received; // bytes, by the pattern
     uint64_t told[2];          // the number of the last request that was told, by direction

@@ -192,13 +192,14 @@ void told_move(mio_loop_t *loop, int status, mio_stream_t *stream, void *arg) {
     thing *t = r->of;
     const bool lost = status < 0 && stream == nullptr;
     request_told(r);
-    t->moving = false;
     must(status == 0 || lost || stream == stream_of(t));
+    // Closing with its loop, before it left: its other requests are still told of, and nothing may be called any more.
+    t->moving = lost && !t->closing && loop == loop_of(t);
     if (status == 0) {
         thing_left(t);
         heir_of(t, loop == now.loops[0] ? 0 : 1, stream);
-    } else if (lost && !t->closing) {
-        thing_lost(t);
+    } else if (lost && !t->closing && !t->moving) {
+        thing_left(t);
     }
     told_end(3);
 }
