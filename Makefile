@@ -336,6 +336,7 @@ tool_names = CC='$(CC)' CXX='$(CXX)' CXXFLAGS='-std=c++17 -Wall -Wextra -I$(srcd
 	LIBS='$(static_library) -pthread $(LDFLAGS) $(LIBS)' NM='$(NM)' READELF='$(READELF)' PKG_CONFIG='$(PKG_CONFIG)' SANITIZE='$(MIO_SANITIZE)'
 suite_includes = 'includes=$(srcdir)/tools/check-includes $(srcdir)'
 suite_called = 'called=$(srcdir)/tools/check-called $(srcdir)'
+suite_mutation = 'mutation=$(srcdir)/tests/mutation/run --applies $(srcdir)'
 suite_configure = 'configure=$(srcdir)/tools/check-configure $(srcdir)'
 suite_abi = 'headers=$(srcdir)/tests/abi/headers $(srcdir)' \
 	'symbols=$(srcdir)/tools/check-symbols $(srcdir) $(static_library) $(shared_library) $(soname)' \
@@ -385,7 +386,7 @@ run_suites = $(suite_unit) $(call suite_api,$(BACKENDS)) \
 .PHONY: check check-tests check-quick check-unit check-api $(BACKENDS:%=check-%) check-kqueue check-abi check-examples check-inject check-kernel \
 	check-includes check-configure check-readme torture
 check:
-	$(call test,$(running_tests) $(odr_built),$(suite_includes) $(suite_called) $(suite_configure) $(suite_abi) $(suite_readme) $(run_suites) $(suite_kernel))
+	$(call test,$(running_tests) $(odr_built),$(suite_includes) $(suite_called) $(suite_mutation) $(suite_configure) $(suite_abi) $(suite_readme) $(run_suites) $(suite_kernel))
 # What runs code of the library: what a sanitizer can say something about.
 check-tests:
 	$(call test,$(running_tests),$(run_suites))
