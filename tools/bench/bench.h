@@ -32,6 +32,9 @@ bool cell_wanted(const settings *with, const char *name);
 int64_t clock_ns();
 // What two readings of the clock one after the other are apart, at best.
 double clock_cost_ns();
+// Of the process, all its threads together, and what two readings are apart.
+int64_t cpu_ns();
+double cpu_cost_ns();
 
 struct figures {
     double *values;

@@ -14,18 +14,27 @@ int64_t clock_ns() {
     return static_cast<int64_t>(now.tv_sec) * 1000000000 + now.tv_nsec;
 }
 
-double clock_cost_ns() {
+int64_t cpu_ns() {
+    struct timespec now;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    return static_cast<int64_t>(now.tv_sec) * 1000000000 + now.tv_nsec;
+}
+
+static double reading_cost_ns(int64_t (*clock)()) {
     figures costs;
     figures_open(&costs, 200);
     for (unsigned i = 0; i < 200; i++) {
-        const int64_t begun_ns = clock_ns();
-        for (unsigned j = 0; j < 100; j++) (void)clock_ns();
-        figures_add(&costs, static_cast<double>(clock_ns() - begun_ns) / 101);
+        const int64_t begun_ns = clock();
+        for (unsigned j = 0; j < 100; j++) (void)clock();
+        figures_add(&costs, static_cast<double>(clock() - begun_ns) / 101);
     }
     const double cost_ns = figures_percentile(&costs, 10);
     figures_close(&costs);
     return cost_ns;
 }
+
+double clock_cost_ns() { return reading_cost_ns(clock_ns); }
+double cpu_cost_ns() { return reading_cost_ns(cpu_ns); }
 
 void figures_open(figures *f, unsigned capacity) {
     f->values = static_cast<double *>(malloc(capacity * sizeof(double)));

@@ -11,7 +11,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <ctime>
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -40,12 +39,6 @@ struct reader {
 };
 
 static int64_t place_next(reader *r) { return static_cast<int64_t>(random_next(&r->random) % PIECES) * PIECE; }
-
-static int64_t cpu_ns() {
-    struct timespec now;
-    if (clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now) != 0) fail_errno("clock_gettime");
-    return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
-}
 
 // --- pread ----------------------------------------------------------------------------------------------------------
 
