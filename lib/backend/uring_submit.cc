@@ -62,7 +62,10 @@ static uint64_t in_token(uring_entry *e, uring_op what, int fd) {
 
 static void in_poll(uring_state *u, uring_entry *e, int fd) {
     const uint64_t token = in_token(e, uring_op::poll_in, fd);
-    prepare_poll(u, fd, POLLIN | POLLPRI | POLLRDHUP, token);
+    // What woke the poll is told, not what is there: of a socket that is urgent data with any other. Datagrams have none,
+    // and their errors are told in any case.
+    const bool datagrams = (e->owner->flags & CHANNEL_DATAGRAM) != 0;
+    prepare_poll(u, fd, datagrams ? POLLIN : POLLIN | POLLPRI | POLLRDHUP, token);
 }
 
 // A multishot receive might wait for an end that it has been told of.
