@@ -85,5 +85,6 @@ void timers_run(const settings *with);
 void posts_run(const settings *with);
 void files_run(const settings *with);
 void datagrams_run(const settings *with); // datagrams.cc
+void spawn_run(const settings *with);     // spawn.cc
 
 }

@@ -13,7 +13,8 @@ namespace bench {
 
 static const char help[] =
     "usage: mio-bench [options]\n"
-    "Measures libmio in one process: an echo server beside hand-written loops, timers, posts, reads of files.\n"
+    "Measures libmio in one process: an echo server beside hand-written loops, timers, posts, reads of files,\n"
+    "datagrams, processes.\n"
     "\n"
     "  --cell PATTERN    only the cells whose name fits, as a shell would match: 'echo/tcp/*', 'timers/*'; those with\n"
     "                    a depth (echo/tcp/32/100x16: so many messages on the way at once) are run only with this\n"
@@ -105,6 +106,7 @@ static int run(int argc, char **argv) {
     posts_run(&with);
     files_run(&with);
     datagrams_run(&with);
+    spawn_run(&with);
     if (!with.list) report_close(&with);
     return 0;
 }
