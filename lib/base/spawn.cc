@@ -3,14 +3,15 @@
 //
 // The child may make only such calls as are safe in a signal handler: it has one thread of a process that may have had
 // many, and locks that nobody will give back. After vfork it even runs in the memory of its parent, which waits: it
-// changes nothing there but its own stack and errno.
+// changes nothing there but its own stack, errno, and what says how it fared.
 //
 //   - All signals are masked from before the fork on, so that no handler of the program runs in the child; then every
 //     disposition is the default one, and the mask is emptied last.
 //   - vfork where it will do: its cost does not grow with the memory of the parent. Who changes ids gets a fork: a child
 //     with other rights must not share memory. So does who opens files: that may take its time, and the parent waits.
 //   - Descriptors first move out of the way, then to their places; whatever else is open gets FD_CLOEXEC.
-//   - What fails is written to plan->report, a pipe that exec closes.
+//   - What fails is written to plan->report, a pipe that exec closes; or, after a vfork, into the parent's memory, once
+//     it was seen that it is the parent's (a debugger, an emulator may make a fork of it).
 #include "base/spawn.h"
 
 #include "base/sys_platform.h"
@@ -24,6 +25,8 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
+
+#include <atomic>
 
 #ifdef __linux__
 #include <sys/syscall.h>
@@ -50,8 +53,12 @@ namespace mio {
 
 constexpr int NOT_FOUND_STATUS = 127; // as a shell's
 
-[[noreturn]] static void child_fails(int report, spawn_step step, int error) {
+[[noreturn]] static void child_fails(const spawn_plan *p, int report, spawn_step step, int error) {
     const spawn_failure failure = {step, error};
+    if (p->report < 0) {
+        *p->seen = failure;
+        _exit(NOT_FOUND_STATUS);
+    }
     ssize_t written;
     do written = ::write(report, &failure, sizeof failure);
     while (written < 0 && errno == EINTR);
@@ -197,29 +204,29 @@ static int child_search(const spawn_plan *p) {
     child_default_signals();
     if (static_cast<unsigned>(report) < p->fd_count) {
         const int moved = child_move(report, p->fd_count);
-        if (moved < 0) child_fails(report, SPAWN_STDIO, -moved);
+        if (moved < 0) child_fails(p, report, SPAWN_STDIO, -moved);
         report = moved;
     }
-    if (p->detached && ::setsid() < 0) child_fails(report, SPAWN_SESSION, errno);
+    if (p->detached && ::setsid() < 0) child_fails(p, report, SPAWN_SESSION, errno);
     int error = child_set_ids(p);
-    if (error != 0) child_fails(report, SPAWN_IDS, error);
-    if (p->cwd != nullptr && ::chdir(p->cwd) != 0) child_fails(report, SPAWN_DIRECTORY, errno);
+    if (error != 0) child_fails(p, report, SPAWN_IDS, error);
+    if (p->cwd != nullptr && ::chdir(p->cwd) != 0) child_fails(p, report, SPAWN_DIRECTORY, errno);
     for (unsigned i = 0; i < p->fd_count; i++) {
         if (p->fds[i].kind != spawn_fd_kind::copy) continue;
         sources[i] = p->fds[i].fd;
         if (static_cast<unsigned>(sources[i]) >= p->fd_count || sources[i] == static_cast<int>(i)) continue;
         sources[i] = child_move(sources[i], p->fd_count);
-        if (sources[i] < 0) child_fails(report, SPAWN_STDIO, -sources[i]);
+        if (sources[i] < 0) child_fails(p, report, SPAWN_STDIO, -sources[i]);
     }
     error = child_place_all(p, sources);
-    if (error < 0) child_fails(report, SPAWN_STDIO, -error);
+    if (error < 0) child_fails(p, report, SPAWN_STDIO, -error);
     child_close_rest(static_cast<int>(p->fd_count));
     sigset_t none;
     sigemptyset(&none);
     (void)::sigprocmask(SIG_SETMASK, &none, nullptr);
     if (p->path != nullptr) error = child_search(p);
     else error = ::execve(p->file, p->argv, p->envp) < 0 ? errno : 0;
-    child_fails(report, SPAWN_EXEC, error);
+    child_fails(p, report, SPAWN_EXEC, error);
 }
 
 static bool parent_may_wait(const spawn_plan *p) {
@@ -232,6 +239,13 @@ static bool parent_may_wait(const spawn_plan *p) {
         if (p->fds[i].kind == spawn_fd_kind::file) return false;
     return true;
 #endif
+}
+
+// 1 once a child of vfork's has been in this memory.
+static std::atomic<int> memory_is_shared{0};
+
+bool spawn_is_seen(const spawn_plan *plan) {
+    return parent_may_wait(plan) && memory_is_shared.load(std::memory_order_relaxed) != 0;
 }
 
 int64_t spawn_max_rss(const struct rusage *usage) {
@@ -250,8 +264,12 @@ int spawn_process(const spawn_plan *plan) {
     // A child that is cancelled would unwind the stack of its parent. It never goes back; the parent alone restores.
     int cancellable;
     (void)::pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancellable);
-    const pid_t child = parent_may_wait(plan) ? ::vfork() : ::fork();
-    if (child == 0) child_run(plan);
+    const bool waits = parent_may_wait(plan);
+    const pid_t child = waits ? ::vfork() : ::fork();
+    if (child == 0) {
+        if (waits) memory_is_shared.store(1, std::memory_order_relaxed);
+        child_run(plan);
+    }
     const int result = negated(child);
     (void)::pthread_setcancelstate(cancellable, nullptr);
     (void)::pthread_sigmask(SIG_SETMASK, &before, nullptr);

@@ -21,6 +21,8 @@ struct spawn_fd { // descriptor i of the child
 
 constexpr unsigned SPAWN_FDS_MOST = 256;
 
+struct spawn_failure;
+
 struct spawn_plan {
     const char *file;
     const char *path; // the list of directories to look in for it; nullptr: file is a path
@@ -35,7 +37,9 @@ struct spawn_plan {
     gid_t gid;
     const gid_t *groups;
     unsigned group_count;
-    int report; // where a spawn_failure is written to, if it comes to that; closed by exec
+    // Where a failure is told, if it comes to that:
+    int report;                // a pipe's writing end, closed by exec; -1: spawn_is_seen says that none is needed
+    spawn_failure *seen;       // and then here, before spawn_process returns; zeroes so far
 };
 
 enum spawn_step : int { SPAWN_SESSION = 1, SPAWN_IDS, SPAWN_DIRECTORY, SPAWN_STDIO, SPAWN_EXEC };
@@ -55,6 +59,8 @@ struct spawn_end {
 
 // The child's process number, or -errno. The caller may be held until exec was done or has failed.
 int spawn_process(const spawn_plan *plan);
+// The caller will be held, and the child fails in memory that it shares with it.
+bool spawn_is_seen(const spawn_plan *plan);
 
 int64_t spawn_max_rss(const struct rusage *usage); // bytes
 

@@ -11,7 +11,8 @@
 // process_child.cc's.
 //
 // What fails on the way to exec is written into a pipe by the child, and read when it has ended (or at once, where the
-// fork waited for exec): spawning waits for no disk but where vfork does.
+// fork waited for exec): spawning waits for no disk but where vfork does. A vfork needs no pipe (spawn_is_seen), but for
+// the first one of the program.
 //
 // Invariant: `who` is there exactly while cb is to come, and counts as a request.
 
@@ -199,6 +200,9 @@ struct making {
     mio_stream_t *streams[SPAWN_FDS_MOST];
     unsigned count;
     int report[2];
+    spawn_failure seen;
+    spawn_plan plan;
+    const char *alone[2]; // argv, where none is given
 };
 
 static int fd_check(const loop *l, int fd) {
@@ -259,42 +263,13 @@ static int stdio_make_all(making *m, bool streams) {
     return 0;
 }
 
-static int making_begin(making *m, loop *l, const mio_process_options_t *asked) {
-    memset(static_cast<void *>(m), 0, sizeof *m);
-    m->on = l;
-    m->asked = asked;
-    m->report[0] = m->report[1] = -1;
-    m->count = asked->stdio_count < 3 ? 3 : asked->stdio_count;
-    for (unsigned i = 0; i < 3; i++) m->fds[i].kind = spawn_fd_kind::null;
-    int error = stdio_make_all(m, false);
-    if (error == 0) error = stdio_make_all(m, true); // last: a socket may get the number of what another names as open
-    if (error < 0) return error;
-    error = l->calls->pipe_cloexec(m->report);
-    if (error < 0) m->report[0] = m->report[1] = -1;
-    else error = l->calls->set_nonblocking(m->report[0]);
-    return error;
-}
-
-// The child has its own; on failure nothing of it stays.
-static void making_end(making *m, bool failed) {
-    for (unsigned i = 0; i < m->count; i++) {
-        if (m->streams[i] == nullptr) continue;
-        m->on->calls->close(m->fds[i].fd);
-        if (failed) mio_handle_abandon(m->streams[i]);
-        else m->asked->stdio[i].stream = m->streams[i];
-    }
-    if (m->report[1] >= 0) m->on->calls->close(m->report[1]);
-    if (failed && m->report[0] >= 0) m->on->calls->close(m->report[0]);
-}
-
-static int making_spawn(making *m) {
+static void making_plan(making *m) {
     const mio_process_options_t *o = m->asked;
-    const char *const alone[] = {o->file, nullptr};
-    spawn_plan plan;
-    memset(static_cast<void *>(&plan), 0, sizeof plan);
+    spawn_plan &plan = m->plan;
+    m->alone[0] = o->file;
     plan.file = o->file;
     plan.path = search_path(o);
-    plan.argv = const_cast<char *const *>(o->argv != nullptr ? o->argv : alone);
+    plan.argv = const_cast<char *const *>(o->argv != nullptr ? o->argv : m->alone);
     plan.envp = o->envp != nullptr ? const_cast<char *const *>(o->envp) : environ;
     plan.cwd = o->cwd;
     plan.fds = m->fds;
@@ -308,8 +283,39 @@ static int making_spawn(making *m) {
     plan.drop_groups = (plan.set_uid || plan.set_gid) && !plan.set_groups;
     plan.groups = reinterpret_cast<const gid_t *>(o->groups);
     plan.group_count = o->group_count;
-    plan.report = m->report[1];
-    return m->on->calls->spawn(&plan);
+    plan.report = -1;
+    plan.seen = &m->seen;
+}
+
+static int making_begin(making *m, loop *l, const mio_process_options_t *asked) {
+    memset(static_cast<void *>(m), 0, sizeof *m);
+    m->on = l;
+    m->asked = asked;
+    m->report[0] = m->report[1] = -1;
+    m->count = asked->stdio_count < 3 ? 3 : asked->stdio_count;
+    for (unsigned i = 0; i < 3; i++) m->fds[i].kind = spawn_fd_kind::null;
+    int error = stdio_make_all(m, false);
+    if (error == 0) error = stdio_make_all(m, true); // last: a socket may get the number of what another names as open
+    if (error < 0) return error;
+    making_plan(m);
+    if (spawn_is_seen(&m->plan)) return 0;
+    error = l->calls->pipe_cloexec(m->report);
+    if (error < 0) m->report[0] = m->report[1] = -1;
+    else error = l->calls->set_nonblocking(m->report[0]);
+    m->plan.report = m->report[1];
+    return error;
+}
+
+// The child has its own; on failure nothing of it stays.
+static void making_end(making *m, bool failed) {
+    for (unsigned i = 0; i < m->count; i++) {
+        if (m->streams[i] == nullptr) continue;
+        m->on->calls->close(m->fds[i].fd);
+        if (failed) mio_handle_abandon(m->streams[i]);
+        else m->asked->stdio[i].stream = m->streams[i];
+    }
+    if (m->report[1] >= 0) m->on->calls->close(m->report[1]);
+    if (failed && m->report[0] >= 0) m->on->calls->close(m->report[0]);
 }
 
 // No process has number 0: a kernel that knows the call says so.
@@ -331,7 +337,7 @@ static int process_start(making *m, process *p, child *c) {
         if (error < 0) return error;
         p->bits |= PROCESS_WATCHED;
     }
-    const int pid = making_spawn(m);
+    const int pid = l->calls->spawn(&m->plan);
     if (pid < 0) {
         child_known(c, -1, -1);
         return pid;
@@ -386,6 +392,8 @@ int mio_process_spawn(mio_loop_t *public_loop, const mio_process_options_t *opti
         return error;
     }
     p->report = m.report[0];
+    p->step = m.seen.step;
+    p->error = -m.seen.error;
     report_read(l, p, true);
     *out = theirs<mio_process_t>(p);
     return 0;

@@ -94,6 +94,28 @@ static void a_pidfd_tells_of_the_end(void **) {
     assert_int_equal(told.status, 0);
 }
 
+// The scene's first child has shown that it shares memory, where that is so.
+static void who_waits_for_exec_needs_no_pipe_for_its_failure(void **) {
+    spawn_plan plan;
+    memset(static_cast<void *>(&plan), 0, sizeof plan);
+    const uint64_t pipes = spawn_is_seen(&plan) ? 0 : 1;
+    for (int i = 0; i < 2; i++) {
+        calls = 0;
+        test::failing_forget();
+        assert_int_equal(spawn(i == 0 ? "/nonexistent" : "/bin/true", nullptr), 0);
+        assert_int_equal(test::failing_count(test::call::pipe_cloexec), pipes);
+        run_to_end();
+        assert_int_equal(calls, 1);
+        assert_int_equal(told.error, i == 0 ? -ENOENT : 0);
+        assert_int_equal(told.step, i == 0 ? SPAWN_EXEC : 0);
+        assert_int_equal(told.status, i == 0 ? 127 : 0);
+        mio_handle_abandon(one);
+        run_to_end();
+    }
+    plan.set_uid = true; // a fork that does not wait
+    assert_false(spawn_is_seen(&plan));
+}
+
 static void without_a_pidfd_a_thread_waits(void **) {
     pidfds_refused = 1;
     assert_int_equal(spawn("/bin/false", nullptr), 0);
@@ -137,12 +159,15 @@ static void a_child_left_without_a_thread_is_reaped_by_the_next(void **) {
     assert_int_equal(calls, 1);
 }
 
-static void whatever_fails_nothing_is_left(void **) {
+// file: by a fork, with a pipe for its failure.
+static void nothing_is_left(bool file) {
     open_fds before;
     open_fds_note(&before);
     int refused = 0;
     for (uint64_t n = 1;; n++) {
         mio_stdio_t stdio[3] = {};
+        stdio[0].kind = file ? MIO_STDIO_FILE : MIO_STDIO_IGNORE;
+        stdio[0].path = "/dev/null";
         stdio[1].kind = stdio[2].kind = MIO_STDIO_STREAM;
         const char *const arguments[] = {"true", nullptr};
         mio_process_options_t options = MIO_PROCESS_OPTIONS_INIT;
@@ -169,9 +194,15 @@ static void whatever_fails_nothing_is_left(void **) {
     assert_int_equal(open_fds_new(&before), 0);
 }
 
+static void whatever_fails_nothing_is_left(void **) {
+    nothing_is_left(false);
+    nothing_is_left(true);
+}
+
 int main() {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_pidfd_tells_of_the_end, scene_open, scene_close),
+        cmocka_unit_test_setup_teardown(who_waits_for_exec_needs_no_pipe_for_its_failure, scene_open, scene_close),
         cmocka_unit_test_setup_teardown(without_a_pidfd_a_thread_waits, scene_open, scene_close),
         cmocka_unit_test_setup_teardown(without_both_the_end_is_not_known_and_the_next_one_reaps, scene_open, scene_close),
         cmocka_unit_test_setup_teardown(a_child_left_without_a_thread_is_reaped_by_the_next, scene_open, scene_close),
