@@ -51,6 +51,9 @@ bool perform_send_message(loop *l, channel *c);
 bool perform_receive_file(loop *l, channel *c, bool doubtful, size_t *received);
 bool perform_send_file(loop *l, channel *c);
 
+// A read of a file that need not wait, and is not large: true, it has ended. Needs no more room for a record than it finds.
+bool perform_file_at_once(loop *l, struct loose_request *req);
+
 // --- the two that are on every message's way, their usual halves inline ---------------------------------------------
 
 bool perform_receive_own(loop *l, channel *c, const struct iovec *own, bool doubtful);

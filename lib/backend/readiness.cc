@@ -26,7 +26,6 @@
 
 #include "backend/readiness.h"
 
-#include "core/fs_call.h"
 #include "core/job.h"
 #include "core/remote.h"
 
@@ -153,28 +152,10 @@ static inline bool submit_send(loop *l, channel *c, entry *e) {
     return true;
 }
 
-// Files are always ready, and block. But a read of what is in memory, which is told from others by asking for nothing
-// else, is done sooner than a worker is woken. What comes back short is read again by a worker, who may wait.
-constexpr size_t FILE_AT_ONCE = 64 << 10;
-
-static bool file_at_once(loop *l, loose_request *req) {
-    auto *call = job_payload<fs_call>(req->work);
-    if (call->op != fs_op::read || call->offset < 0 || done_room(l) <= l->done_capacity / 2) return false;
-    size_t wanted = 0;
-    for (unsigned i = 0; i < call->piece_count && wanted <= FILE_AT_ONCE; i++) wanted += call->pieces[i].iov_len;
-    if (wanted > FILE_AT_ONCE) return false;
-    const ssize_t n = l->calls->files->read_now(call->fd, call->pieces, static_cast<int>(call->piece_count), call->offset);
-    if (n < 0 || (n != 0 && static_cast<size_t>(n) != wanted)) return false;
-    call->moved = n;
-    call->result = n == 0 ? static_cast<int64_t>(MIO_EOF) : 0;
-    request_finish(l, req, call->result, 0, nullptr, 0);
-    return true;
-}
-
 __attribute__((noinline)) static void submit_any(loop *l, readiness *r, request *carrier) {
     if (carrier->op == op_code::file) {
         auto *req = static_cast<loose_request *>(carrier);
-        if (!file_at_once(l, req)) job_submit(l, req);
+        if (!perform_file_at_once(l, req)) job_submit(l, req);
         return;
     }
     channel *c = channel_of(carrier);
