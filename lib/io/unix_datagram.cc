@@ -5,40 +5,22 @@
 #include "io/udp.h"
 
 #include <mio/error.h>
+#include <mio/unix.h>
 #include <mio/unix_datagram.h>
 
 #include <stddef.h>
-#include <string.h>
-#include <sys/un.h>
 
 using namespace mio;
 
-constexpr socklen_t NAME_BEGINS = offsetof(struct sockaddr_un, sun_path);
-
-int mio_unix_datagram_addr(const char *path, mio_addr_t *out) {
-    if (path == nullptr || out == nullptr || path[0] == 0) return MIO_EINVAL;
-    struct sockaddr_un name;
-    memset(&name, 0, sizeof name);
-    name.sun_family = AF_UNIX;
-    const size_t len = strlen(path);
-    const bool is_abstract = path[0] == '@';
-    // An abstract name has no NUL at its end, but one in front, where the '@' is.
-    if (len > sizeof name.sun_path - (is_abstract ? 0 : 1)) return MIO_ENAMETOOLONG;
-    memcpy(name.sun_path, path, len);
-    if (is_abstract) name.sun_path[0] = 0;
-    memset(static_cast<void *>(out), 0, sizeof *out);
-    memcpy(&out->u, &name, sizeof name);
-    out->len = static_cast<socklen_t>(NAME_BEGINS + len + (is_abstract ? 0 : 1));
-    return 0;
-}
-
-// path: nullptr, or the name it is to have, which is at. An error, and it is closed and the name is free again.
-static int unix_open(loop *l, int fd, const char *path, const mio_addr_t *at, const mio_udp_options_t *o, udp **out) {
+// at: nullptr, or the name it is to have. An error, and it is closed and the name is free again.
+static int unix_open(loop *l, int fd, const mio_addr_t *at, const mio_udp_options_t *o, udp **out) {
     int error = udp_prepare(l, fd, AF_UNIX, o);
-    if (error >= 0 && path != nullptr) error = l->calls->bind(fd, &at->u.any, at->len);
+    if (error >= 0 && at != nullptr) error = l->calls->bind(fd, &at->u.any, at->len);
     *out = error < 0 ? nullptr : udp_create(l, fd, AF_UNIX, o);
     if (*out != nullptr) return 0;
-    if (error >= 0 && path != nullptr && path[0] != '@') (void)l->calls->unlink(path);
+    const char *path = nullptr;
+    if (at != nullptr) (void)mio_unix_name(at, &path);
+    if (error >= 0 && path != nullptr && path[0] != 0) (void)l->calls->unlink(path); // an abstract name begins with a NUL
     l->calls->close(fd);
     return error < 0 ? error : static_cast<int>(MIO_ENOMEM);
 }
@@ -51,19 +33,20 @@ static int start_check(loop *l, const mio_udp_options_t *options, mio_udp_option
     return error < 0 ? error : udp_options_read(o, options);
 }
 
-int mio_unix_datagram_open(mio_loop_t *public_loop, const char *path, const mio_udp_options_t *options, mio_udp_t **out) {
+int mio_unix_datagram_open(mio_loop_t *public_loop, const char *name, size_t name_len, const mio_udp_options_t *options,
+                           mio_udp_t **out) {
     loop *l = loop_of(public_loop);
     mio_udp_options_t o;
     int error = start_check(l, options, &o);
     if (error < 0) return error;
     if (out == nullptr) return MIO_EINVAL;
     mio_addr_t at = mio_addr_t();
-    if (path != nullptr) error = mio_unix_datagram_addr(path, &at);
+    if (name != nullptr) error = mio_unix_addr(name, name_len, &at);
     if (error < 0) return error;
     const int fd = made(l->calls->socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
     if (fd < 0) return fd;
     udp *u;
-    error = unix_open(l, fd, path, &at, &o, &u);
+    error = unix_open(l, fd, name != nullptr ? &at : nullptr, &o, &u);
     if (error == 0) *out = theirs<mio_udp_t>(u);
     return error;
 }
@@ -78,12 +61,12 @@ int mio_unix_datagram_pair(mio_loop_t *public_loop, const mio_udp_options_t *opt
     error = made(l->calls->socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds));
     if (error < 0) return error;
     udp *first, *second;
-    error = unix_open(l, fds[0], nullptr, nullptr, &o, &first);
+    error = unix_open(l, fds[0], nullptr, &o, &first);
     if (error < 0) {
         l->calls->close(fds[1]);
         return error;
     }
-    error = unix_open(l, fds[1], nullptr, nullptr, &o, &second);
+    error = unix_open(l, fds[1], nullptr, &o, &second);
     if (error < 0) {
         handle_abandon(first);
         return error;

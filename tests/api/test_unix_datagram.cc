@@ -20,33 +20,30 @@ static const char *path_of(const char *name) {
     return path;
 }
 
-TEST(an_address_of_a_path_has_107_bytes_at_most) {
-    mio_addr_t at = {};
-    char path[200];
-    memset(path, 'p', sizeof path);
-    path[0] = '/';
-    path[107] = 0;
-    assert_is(mio_unix_datagram_addr(path, &at), 0);
+TEST(a_name_of_a_datagram_socket_has_107_bytes_at_most) {
+    NEEDS_UNIX();
+    mio_loop_t *loop = loop_open();
+    mio_udp_t *udp = nullptr;
+    char name[200];
+    memset(name, 'p', sizeof name);
+    assert_is(mio_unix_datagram_open(loop, name, 108, nullptr, &udp), MIO_EINVAL);
+    assert_is(mio_unix_datagram_open(loop, "", 0, nullptr, &udp), MIO_EINVAL);
+    assert_is(mio_unix_datagram_open(loop, "a\0b", 3, nullptr, &udp), MIO_EINVAL);
+    name[0] = 0; // an abstract one: 107 behind it
+    snprintf(name + 1, 20, "%019d", static_cast<int>(getpid()));
+    assert_is(mio_unix_datagram_open(loop, name, 109, nullptr, &udp), MIO_EINVAL);
+    ck_assert_ptr_null(udp);
+    assert_is(mio_unix_datagram_open(loop, name, 108, nullptr, &udp), 0);
+    mio_addr_t at;
+    assert_is(mio_udp_local(udp, &at), 0);
     assert_is(at.len, offsetof(struct sockaddr_un, sun_path) + 108);
-    path[107] = 'p';
-    path[108] = 0;
-    assert_is(mio_unix_datagram_addr(path, &at), MIO_ENAMETOOLONG);
-    path[0] = '@'; // an abstract name needs no NUL
-    assert_is(mio_unix_datagram_addr(path, &at), 0);
-    assert_is(at.len, offsetof(struct sockaddr_un, sun_path) + 108);
-    path[108] = 'p';
-    path[109] = 0;
-    assert_is(mio_unix_datagram_addr(path, &at), MIO_ENAMETOOLONG);
-    assert_is(mio_unix_datagram_addr(nullptr, &at), MIO_EINVAL);
-    assert_is(mio_unix_datagram_addr("", &at), MIO_EINVAL);
-    assert_is(mio_unix_datagram_addr("x", nullptr), MIO_EINVAL);
 }
 
 TEST(a_world_without_unix_sockets_says_so) {
     SIM_ONLY("a kernel has them");
     mio_loop_t *loop = loop_open();
     mio_udp_t *a = nullptr, *b = nullptr;
-    assert_is(mio_unix_datagram_open(loop, "@x", nullptr, &a), MIO_ENOTSUP);
+    assert_is(mio_unix_datagram_open(loop, "\0x", 2, nullptr, &a), MIO_ENOTSUP);
     assert_is(mio_unix_datagram_pair(loop, nullptr, &a, &b), MIO_ENOTSUP);
     ck_assert_ptr_null(a);
 }
@@ -55,14 +52,14 @@ TEST(unix_datagrams_answer_each_mistake) {
     NEEDS_UNIX();
     mio_loop_t *loop = loop_open();
     mio_udp_t *udp = nullptr;
-    assert_is(mio_unix_datagram_open(nullptr, nullptr, nullptr, &udp), MIO_EINVAL);
-    assert_is(mio_unix_datagram_open(loop, nullptr, nullptr, nullptr), MIO_EINVAL);
-    assert_is(mio_unix_datagram_open(loop, "/no/such/folder/socket", nullptr, &udp), MIO_ENOENT);
+    assert_is(mio_unix_datagram_open(nullptr, nullptr, 0, nullptr, &udp), MIO_EINVAL);
+    assert_is(mio_unix_datagram_open(loop, nullptr, 0, nullptr, nullptr), MIO_EINVAL);
+    assert_is(mio_unix_datagram_open(loop, "/no/such/folder/socket", 0, nullptr, &udp), MIO_ENOENT);
     assert_is(mio_unix_datagram_pair(loop, nullptr, &udp, nullptr), MIO_EINVAL);
     mio_udp_options_t options = MIO_UDP_OPTIONS_INIT;
     options.want_local = 1;
-    assert_is(mio_unix_datagram_open(loop, nullptr, &options, &udp), MIO_ENOTSUP);
-    assert_is(mio_unix_datagram_open(loop, nullptr, nullptr, &udp), 0);
+    assert_is(mio_unix_datagram_open(loop, nullptr, 0, &options, &udp), MIO_ENOTSUP);
+    assert_is(mio_unix_datagram_open(loop, nullptr, 0, nullptr, &udp), 0);
     mio_addr_t ip;
     assert_is(mio_addr_parse("127.0.0.1", 1, &ip), 0);
     mio_buf_t buf = text_buf(loop, "x");
@@ -82,22 +79,23 @@ TEST(names_and_abstract_names_carry_datagrams_with_their_senders) {
     NEEDS_UNIX();
     mio_loop_t *loop = loop_open();
     const char *path = path_of("named");
-    char abstract[64];
-    snprintf(abstract, sizeof abstract, "@mio-test-%d", static_cast<int>(getpid()));
+    char abstract[64] = "";
+    const size_t abstract_len = 1 + static_cast<size_t>(snprintf(abstract + 1, sizeof abstract - 1, "mio-test-%d",
+                                                                 static_cast<int>(getpid())));
     mio_udp_t *a, *b, *nameless;
-    assert_is(mio_unix_datagram_open(loop, path, nullptr, &a), 0);
-    assert_is(mio_unix_datagram_open(loop, abstract, nullptr, &b), 0);
-    assert_is(mio_unix_datagram_open(loop, nullptr, nullptr, &nameless), 0);
+    assert_is(mio_unix_datagram_open(loop, path, 0, nullptr, &a), 0);
+    assert_is(mio_unix_datagram_open(loop, abstract, abstract_len, nullptr, &b), 0);
+    assert_is(mio_unix_datagram_open(loop, nullptr, 0, nullptr, &nameless), 0);
     mio_udp_t *second = nullptr;
-    assert_is(mio_unix_datagram_open(loop, path, nullptr, &second), MIO_EADDRINUSE);
-    assert_is(mio_unix_datagram_open(loop, abstract, nullptr, &second), MIO_EADDRINUSE);
+    assert_is(mio_unix_datagram_open(loop, path, 0, nullptr, &second), MIO_EADDRINUSE);
+    assert_is(mio_unix_datagram_open(loop, abstract, abstract_len, nullptr, &second), MIO_EADDRINUSE);
     told t = {}, back = {};
     t.stop_after = 1;
     back.stop_after = 1;
     ck_assert_int_gt(mio_udp_recv_start(a, told_by, &t), 0);
     ck_assert_int_gt(mio_udp_recv_start(b, told_by, &back), 0);
     mio_addr_t a_at, b_at;
-    assert_is(mio_unix_datagram_addr(path, &a_at), 0);
+    assert_is(mio_unix_addr(path, 0, &a_at), 0);
     assert_is(mio_udp_local(b, &b_at), 0);
     send_text(b, "from the abstract", &a_at);
     run_to_stop(loop);
@@ -138,12 +136,12 @@ TEST(a_full_receiver_is_waited_for_and_nothing_is_lost) {
     mio_loop_t *loop = loop_open();
     const char *path = path_of("full");
     mio_addr_t at;
-    assert_is(mio_unix_datagram_addr(path, &at), 0);
+    assert_is(mio_unix_addr(path, 0, &at), 0);
     for (int connected = 0; connected < 2; connected++) {
         unlink(path);
         mio_udp_t *receiver, *sender;
-        assert_is(mio_unix_datagram_open(loop, path, nullptr, &receiver), 0);
-        assert_is(mio_unix_datagram_open(loop, nullptr, nullptr, &sender), 0);
+        assert_is(mio_unix_datagram_open(loop, path, 0, nullptr, &receiver), 0);
+        assert_is(mio_unix_datagram_open(loop, nullptr, 0, nullptr, &sender), 0);
         if (connected == 1) assert_is(mio_udp_connect(sender, &at), 0);
         sendings s = {};
         constexpr int COUNT = 600; // more than any net.unix.max_dgram_qlen that is usual
@@ -192,10 +190,10 @@ TEST(a_receiver_that_is_gone_is_an_error_of_the_send) {
     mio_loop_t *loop = loop_open();
     const char *path = path_of("gone");
     mio_addr_t at;
-    assert_is(mio_unix_datagram_addr(path, &at), 0);
+    assert_is(mio_unix_addr(path, 0, &at), 0);
     mio_udp_t *receiver, *sender;
-    assert_is(mio_unix_datagram_open(loop, path, nullptr, &receiver), 0);
-    assert_is(mio_unix_datagram_open(loop, nullptr, nullptr, &sender), 0);
+    assert_is(mio_unix_datagram_open(loop, path, 0, nullptr, &receiver), 0);
+    assert_is(mio_unix_datagram_open(loop, nullptr, 0, nullptr, &sender), 0);
     assert_is(mio_handle_close(receiver, nullptr, nullptr), 0);
     run_to_end(loop);
     sendings s = {};
@@ -226,10 +224,10 @@ TEST(a_close_while_a_refusal_is_on_its_way_leaves_no_timer) {
     mio_loop_t *loop = loop_open();
     const char *path = path_of("refused");
     mio_addr_t at;
-    assert_is(mio_unix_datagram_addr(path, &at), 0);
+    assert_is(mio_unix_addr(path, 0, &at), 0);
     mio_udp_t *receiver, *filler;
-    assert_is(mio_unix_datagram_open(loop, path, nullptr, &receiver), 0);
-    assert_is(mio_unix_datagram_open(loop, nullptr, nullptr, &filler), 0);
+    assert_is(mio_unix_datagram_open(loop, path, 0, nullptr, &receiver), 0);
+    assert_is(mio_unix_datagram_open(loop, nullptr, 0, nullptr, &filler), 0);
     int filled = 0;
     while (filled < 100000 && mio_udp_try_send(filler, "x", 1, &at) == 1) filled++;
     assert_is(mio_udp_try_send(filler, "x", 1, &at), MIO_EAGAIN);
@@ -248,7 +246,7 @@ TEST(a_close_while_a_refusal_is_on_its_way_leaves_no_timer) {
     }, nullptr), 0);
     for (int i = 0; i < 20; i++) {
         sh = shared();
-        assert_is(mio_unix_datagram_open(loop, nullptr, nullptr, &sh.sender), 0);
+        assert_is(mio_unix_datagram_open(loop, nullptr, 0, nullptr, &sh.sender), 0);
         sendings s = {};
         send_text(sh.sender, "y", &at, &s);
         sh.now = true;
@@ -258,7 +256,7 @@ TEST(a_close_while_a_refusal_is_on_its_way_leaves_no_timer) {
         assert_is(s.calls, 1);
         assert_is(s.status, MIO_ECANCELED);
         mio_udp_t *next; // in its place
-        assert_is(mio_unix_datagram_open(loop, nullptr, nullptr, &next), 0);
+        assert_is(mio_unix_datagram_open(loop, nullptr, 0, nullptr, &next), 0);
         run_for(loop, 3 * MIO_MILLISECOND);
         mio_handle_abandon(next);
     }
@@ -272,7 +270,7 @@ TEST(an_open_that_fails_leaves_no_name) {
     mio_udp_t *udp = nullptr;
     mio_udp_options_t options = MIO_UDP_OPTIONS_INIT;
     options.want_local = 1;
-    assert_is(mio_unix_datagram_open(loop, path, &options, &udp), MIO_ENOTSUP);
+    assert_is(mio_unix_datagram_open(loop, path, 0, &options, &udp), MIO_ENOTSUP);
     assert_is(access(path, F_OK), -1);
     counting *memory = loop_counting(loop);
     memory->fail_on = true;
@@ -280,9 +278,9 @@ TEST(an_open_that_fails_leaves_no_name) {
     mio_udp_t *taken[256];
     unsigned n = 0;
     int error = 0; // the slots that are there come first
-    while (n < 256 && (error = mio_unix_datagram_open(loop, nullptr, nullptr, &taken[n])) == 0) n++;
+    while (n < 256 && (error = mio_unix_datagram_open(loop, nullptr, 0, nullptr, &taken[n])) == 0) n++;
     assert_is(error, MIO_ENOMEM);
-    assert_is(mio_unix_datagram_open(loop, path, nullptr, &udp), MIO_ENOMEM);
+    assert_is(mio_unix_datagram_open(loop, path, 0, nullptr, &udp), MIO_ENOMEM);
     memory->fail_on = false;
     memory->fail_at = 0;
     assert_is(access(path, F_OK), -1);
