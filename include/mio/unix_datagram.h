@@ -13,8 +13,8 @@
 
 MIO_BEGIN
 
-/* A socket bound to a name, of name_len bytes as those of <mio/unix.h> (NULL: to nothing, nobody can answer it). The file
- * of a path stays when the socket closes: it is the program's to unlink, before the next bind. Of the options those
+/* A socket bound to a name, of name_len bytes as those of <mio/unix.h> (NULL: to nothing, nobody can answer it). The
+ * file of a path stays when the socket closes: it is the program's to unlink, before the next bind. Of the options those
  * without IP count: buffers, block_size, queue_max, want_time. MIO_EINVAL (no such name, NULL, an option), MIO_E2BIG,
  * MIO_ENOMEM, MIO_ESHUTDOWN, MIO_ENOTSUP (no unix sockets: simulated worlds), and what socket(2) and bind(2) say:
  * MIO_EADDRINUSE, MIO_EACCES, MIO_ENOENT, ... */

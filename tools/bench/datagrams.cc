@@ -1,9 +1,9 @@
-// Datagrams over UDP, on loopback: a server of libmio's against a loop written by hand on epoll, and two ways by hand on
-// io_uring against one another. Clients send one datagram each (or, with a depth, several), the server runs until all
-// have been sent back, the clients read and compare. (`receive`: it only receives.) Only the server is timed, in
+// Datagrams over UDP, on loopback: a server of libmio's against a loop written by hand on epoll, and two ways by hand
+// on io_uring against one another. Clients send one datagram each (or, with a depth, several), the server runs until
+// all have been sent back, the clients read and compare. (`receive`: it only receives.) Only the server is timed, in
 // interleaved rounds, all on one thread; CPU is the same by the process' own clock, which others' work does not move.
-#include "bench/bench.h"
 #include "bench/datagrams.h"
+#include "bench/bench.h"
 
 #include <mio.h>
 
@@ -20,8 +20,8 @@ struct datagram_cell {
     unsigned depth;
     bool echo;
 };
-constexpr datagram_cell CELLS[] = {{1, 100, 1, true},   {16, 100, 1, true},  {64, 100, 1, true},  {16, 1024, 1, true},
-                                   {16, 100, 8, true},  {1, 100, 1, false},  {16, 100, 8, false}, {16, 1024, 4, false}};
+constexpr datagram_cell CELLS[] = {{1, 100, 1, true},  {16, 100, 1, true}, {64, 100, 1, true},  {16, 1024, 1, true},
+                                   {16, 100, 8, true}, {1, 100, 1, false}, {16, 100, 8, false}, {16, 1024, 4, false}};
 constexpr unsigned CLIENTS_MAX = 64;
 constexpr size_t SIZE_MAX_BYTES = 1024;
 constexpr unsigned WARM_UP = 8;
@@ -53,7 +53,8 @@ static void mio_open(struct sockaddr_in *at, bool echo, enum mio_backend backend
     options.backend = backend;
     mio_udp_t *udp;
     mio_addr_t addr;
-    if (mio_loop_create(&mio_server, &options) < 0 || mio_addr_parse("127.0.0.1", 0, &addr) < 0) fail("mio_loop_create");
+    if (mio_loop_create(&mio_server, &options) < 0 || mio_addr_parse("127.0.0.1", 0, &addr) < 0)
+        fail("mio_loop_create");
     if (mio_udp_open(mio_server, AF_INET, nullptr, &udp) < 0 || mio_udp_bind(udp, &addr) < 0) fail("mio_udp_open");
     if (mio_udp_local(udp, &addr) < 0 || mio_udp_recv_start(udp, on_datagram, nullptr) < 0) fail("mio_udp_recv_start");
     memcpy(at, &addr.u, sizeof *at);
@@ -101,7 +102,8 @@ static cost pass(const datagram_side *server, const int *clients, const datagram
     for (unsigned i = 0; of->echo && i < of->clients * of->depth; i++) {
         const ssize_t got = recv(clients[i % of->clients], back, sizeof back, MSG_DONTWAIT);
         memset(bytes, static_cast<int>(i), of->size);
-        if (got != static_cast<ssize_t>(of->size) || memcmp(bytes, back, of->size) != 0) fail("another datagram came back");
+        if (got != static_cast<ssize_t>(of->size) || memcmp(bytes, back, of->size) != 0)
+            fail("another datagram came back");
     }
     return {static_cast<double>(ended_ns - begun_ns), static_cast<double>(cpu_ended_ns - cpu_begun_ns)};
 }
@@ -132,7 +134,8 @@ static void compared_close(const settings *with, const char *name, const datagra
     figures_close(&c->ratios);
 }
 
-static void cell_run(const settings *with, const char *name, const datagram_cell *of, const datagram_side *const servers[2]) {
+static void cell_run(const settings *with, const char *name, const datagram_cell *of,
+                     const datagram_side *const servers[2]) {
     int clients[2][CLIENTS_MAX];
     for (unsigned w = 0; w < 2; w++) {
         struct sockaddr_in at = {};
@@ -193,7 +196,9 @@ void datagrams_run(const settings *with) {
             }
             const char *const names[2] = {servers[0]->name, servers[1]->name};
             if (!headed) {
-                report_heading(with, "Server-side ns per datagram over UDP; datagrams/SERVER/echo or receive/CLIENTS/BYTES[xDEPTH]");
+                report_heading(
+                    with,
+                    "Server-side ns per datagram over UDP; datagrams/SERVER/echo or receive/CLIENTS/BYTES[xDEPTH]");
                 report_pair_heading(with, names);
             }
             headed = true;

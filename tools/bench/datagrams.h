@@ -18,8 +18,8 @@ struct datagram_side {
     void (*close)();
 };
 
-constexpr unsigned HAND_BATCH = 32;     // of recvmmsg and sendmmsg, as libmio's
-constexpr size_t HAND_ROOM = 2048;      // for a datagram, as libmio's
+constexpr unsigned HAND_BATCH = 32; // of recvmmsg and sendmmsg, as libmio's
+constexpr size_t HAND_ROOM = 2048;  // for a datagram, as libmio's
 
 // datagrams_hand.cc: epoll_wait, recvmmsg, sendmmsg.
 extern const datagram_side datagrams_hand;

@@ -83,7 +83,8 @@ static int status_of(char *path) {
     char *const arguments[] = {path, nullptr};
     pid_t pid;
     int status = -1;
-    if (posix_spawn(&pid, path, nullptr, nullptr, arguments, environ) != 0 || waitpid(pid, &status, 0) != pid) return -1;
+    if (posix_spawn(&pid, path, nullptr, nullptr, arguments, environ) != 0 || waitpid(pid, &status, 0) != pid)
+        return -1;
     return status;
 }
 
@@ -92,7 +93,8 @@ static const char *child_make(char *path) {
     program small;
     program_fill(&small);
     const int fd = MACHINE == EM_NONE ? -1 : mkostemp(path, O_CLOEXEC);
-    const bool made = fd >= 0 && write(fd, &small, sizeof small) == static_cast<ssize_t>(sizeof small) && fchmod(fd, 0700) == 0;
+    const bool made =
+        fd >= 0 && write(fd, &small, sizeof small) == static_cast<ssize_t>(sizeof small) && fchmod(fd, 0700) == 0;
     if (fd >= 0) close(fd);
     if (made && status_of(path) == 0) return "two instructions";
     if (fd >= 0) unlink(path);
@@ -202,7 +204,8 @@ constexpr unsigned COMPARED_WITH = 1; // of the ways
 static double used_ns(int whose) {
     struct rusage used;
     if (getrusage(whose, &used) != 0) fail_errno("getrusage");
-    const int64_t us = (used.ru_utime.tv_sec + used.ru_stime.tv_sec) * INT64_C(1000000) + used.ru_utime.tv_usec + used.ru_stime.tv_usec;
+    const int64_t us = (used.ru_utime.tv_sec + used.ru_stime.tv_sec) * INT64_C(1000000) + used.ru_utime.tv_usec +
+                       used.ru_stime.tv_usec;
     return static_cast<double>(us) * 1000;
 }
 
@@ -262,7 +265,8 @@ void spawn_run(const settings *with) {
         }
         if (!made) {
             char line[160];
-            snprintf(line, sizeof line, "Processes (%s), ns each; x: median of the rounds' ratios to posix_spawn:", child_make(path));
+            snprintf(line, sizeof line,
+                     "Processes (%s), ns each; x: median of the rounds' ratios to posix_spawn:", child_make(path));
             report_heading(with, line);
             report_one_heading(with);
             made = true;
