@@ -19,6 +19,7 @@
 #include <mio/pipe.h>
 #include <mio/poll.h>
 #include <mio/process.h>
+#include <mio/relay.h>
 #include <mio/remote.h>
 #include <mio/req.h>
 #include <mio/resolve.h>

@@ -184,6 +184,7 @@ bool perform(loop *l, request *carrier, bool doubtful, size_t *received) {
     case op_code::file:
     case op_code::datagram:
     case op_code::connect_host:
+    case op_code::relay:
     case op_code::poll: break; // nothing to be tried: its backend looks (perform_poll)
     }
     panic(__FILE__, __LINE__, "an operation that no backend is asked for");

@@ -395,7 +395,8 @@ static look look_at(sim_carrier *c, sim_fd *f) {
     case op_code::job:
     case op_code::file:
     case op_code::datagram:
-    case op_code::connect_host: break;
+    case op_code::connect_host:
+    case op_code::relay: break;
     }
     mio_assert(false && "only carriers are submitted");
     return look::waits;

@@ -12,6 +12,7 @@ void stream_read_done(loop *l, channel *c, const completion *done);
 void stream_write_done(loop *l, channel *c, const completion *done);
 void tcp_connect_done(loop *l, channel *c, const completion *done);
 void connect_host_done(loop *l, channel *c, const completion *done);
+void relay_done(loop *l, lane_request *req); // no carrier: it settled
 // A STARTED one is to end early: it settles.
 void connect_host_cancel(loop *l, channel *c);
 void listener_accept_done(loop *l, channel *c, const completion *done);
@@ -50,6 +51,7 @@ enum timer_owner : uint8_t {
     TIMER_OF_WATCH,
     TIMER_OF_UDP,
     TIMER_OF_HOST,
+    TIMER_OF_RELAY,
 };
 static_assert(TIMER_OF_REQUEST == REQUEST_TIMER_OWNER, "requests name their timers' owner themselves");
 void timer_fire(loop *l, timer_node *node);
@@ -58,6 +60,7 @@ void listener_timer_due(loop *l, timer_node *node);
 void watch_timer_due(loop *l, timer_node *node);
 void udp_timer_due(loop *l, timer_node *node);
 void connect_host_timer_due(loop *l, timer_node *node);
+void relay_timer_due(loop *l, timer_node *node);
 
 // Wakeups and hooks.
 void wakeup_run(loop *l, struct wakeup_node *node);

@@ -51,6 +51,8 @@ enum class op_code : uint8_t {
     datagram, // to be sent
     // a carrier of the out direction that no backend is asked: io ends it (io/connect_host.cc)
     connect_host,
+    // of two streams; in no lane, and no backend is asked: io ends it (io/relay.cc)
+    relay,
     // loose requests (core/job.h): of no handle
     job, // for the workers; no backend is asked
     file, // of a file (core/fs_call.h): a backend does it, or gives it to the workers
@@ -86,6 +88,7 @@ inline constexpr op_row op_table[] = {
     {"read_until", false, false, false},
     {"datagram", false, false, true},
     {"connect_host", false, false, true},
+    {"relay", false, false, false},
     {"job", false, false, false},
     {"file", false, false, false},
 };
@@ -100,6 +103,7 @@ constexpr uint16_t REQUEST_ABANDONED = 2; // nobody is to be called
 constexpr uint16_t REQUEST_ZEROCOPY = 4;  // a write that wishes not to be copied
 constexpr uint16_t REQUEST_DESCRIPTORS = 8; // a write that takes descriptors along (core/descriptors.h)
 constexpr uint16_t REQUEST_FILE = 16;     // a write whose bytes are in a file (request_file); not in queued_bytes
+constexpr uint16_t REQUEST_RELAY = 32;    // a write of a relay's: ended in its middle it leaves no gap (io/relay.cc)
 
 struct request { // 16 bytes
     request *next; // dirty list, settled list, lane: the state says which

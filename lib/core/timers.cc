@@ -89,6 +89,7 @@ void timers_run_now(loop *l) {
             break;
         }
         case TIMER_OF_HOST: connect_host_timer_due(l, node); break;
+        case TIMER_OF_RELAY: relay_timer_due(l, node); break;
         case TIMER_OF_JOB: job_due(l, node); break;
         case TIMER_OF_STREAM: stream_timer_due(l, node); break;
         case TIMER_OF_LISTENER: listener_timer_due(l, node); break;

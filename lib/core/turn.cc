@@ -120,6 +120,7 @@ static inline void completion_dispatch(loop *l, const completion *done) {
         stream_write_released(l, static_cast<lane_request *>(done->req));
         return;
     case op_code::connect_host: connect_host_done(l, channel_of_out(done->req), done); return;
+    case op_code::relay: relay_done(l, static_cast<lane_request *>(done->req)); return;
     case op_code::job:
     case op_code::file: loose_done(l, done); return;
     case op_code::none:

@@ -7,7 +7,7 @@
 //
 // This room must not know how a byte gets in or out.
 
-#include "io/stream.h"
+#include "io/relay.h"
 
 #include <mio/error.h>
 
@@ -90,6 +90,7 @@ static void stream_cancel_everything(loop *l, stream *s) {
 
 void stream_begin_close(stream *s) {
     loop *l = s->on;
+    if ((s->bits & STREAM_RELAYED) != 0) relay_stream_closes(l, s);
     timer_disarm(l, &s->timer);
     s->bits &= ~STREAM_TIMED;
     if ((s->bits & STREAM_FINISHING) != 0) stream_finish_done(l, s);

@@ -38,6 +38,7 @@ constexpr uint32_t STREAM_ZEROCOPY = 1u << 21;    // some write of the lane wish
 constexpr uint32_t STREAM_ODD = 1u << 22;         // may be asked otherwise than by receive and send
 constexpr uint32_t STREAM_NO_READ = 1u << 23;     // the writing end of a pipe
 constexpr uint32_t STREAM_NO_WRITE = 1u << 24;    // the reading end
+constexpr uint32_t STREAM_RELAYED = 1u << 25;     // a relay has it (io/relay.h)
 
 // A write side on which nothing but writes happens.
 constexpr uint32_t STREAM_WRITE_SPECIAL = STREAM_AUTOPAUSED | STREAM_CONNECTING | STREAM_BROKEN | STREAM_FINISHING |
@@ -140,6 +141,8 @@ inline bool write_is_held(const lane_request *req) { return req->held != 0 && re
 // Nobody is to be told: its buffers go home, and its slot is free, when the kernel lets go. (stream_zerocopy.cc)
 void write_leave_held(loop *l, lane_request *req);
 
+// Moves buf into a record of pushback, in no list yet; nullptr: no memory, nothing taken.
+pushback *pushback_create(loop *l, mio_buf_t *buf);
 // Pushback: behind everything (false: no memory, nothing taken).
 bool stream_unread_append(loop *l, stream *s, mio_buf_t *buf);
 

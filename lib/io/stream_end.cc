@@ -12,7 +12,7 @@
 // waited for.
 
 #include "core/backend.h"
-#include "io/stream.h"
+#include "io/relay.h"
 
 #include <mio/error.h>
 
@@ -178,6 +178,7 @@ int mio_stream_finish(mio_stream_t *public_stream, int64_t within_ns, mio_close_
     if ((s->flags & CHANNEL_FILE) == 0) s->bits |= STREAM_DISCARDING;
     s->closing.cb = cb;
     s->closing.arg = arg;
+    if ((s->bits & STREAM_RELAYED) != 0) relay_stream_closes(l, s);
     stream_drop_unread(l, s);
     if ((s->bits & STREAM_READING) != 0) s->bits |= STREAM_STOPPING;
     lane_cancel_all(l, s, &s->reads, MIO_ECANCELED);

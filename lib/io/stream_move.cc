@@ -228,7 +228,7 @@ static mio_req_t detach_start(stream *s, void (*cb)(), void *arg, remote *to) {
     const int error = stream_check_start(s);
     if (error < 0) return error;
     if (cb == nullptr) return MIO_EINVAL;
-    if ((s->bits & STREAM_DETACHING) != 0 || !lane_empty(&s->reads)) return MIO_EBUSY;
+    if ((s->bits & (STREAM_DETACHING | STREAM_RELAYED)) != 0 || !lane_empty(&s->reads)) return MIO_EBUSY;
     if ((s->bits & STREAM_BROKEN) != 0) return MIO_EPIPE;
     loop *l = s->on;
     lane_request *req = request_create(l, s, op_code::detach, 0);

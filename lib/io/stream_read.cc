@@ -80,7 +80,7 @@ void stream_feed(loop *, request *carrier) {
 
 // --- pushback -------------------------------------------------------------------------------------------------------
 
-static pushback *pushback_create(loop *l, mio_buf_t *buf) {
+pushback *pushback_create(loop *l, mio_buf_t *buf) {
     auto *p = static_cast<pushback *>(slab_take(&l->slabs[SLAB_PUSHBACK]));
     if (p == nullptr) return nullptr;
     p->next = nullptr;
@@ -415,7 +415,7 @@ mio_req_t mio_stream_read_start(mio_stream_t *public_stream, unsigned flags, mio
     if (error < 0) return error;
     if (cb == nullptr || (flags & ~static_cast<unsigned>(MIO_READ_NO_AUTOPAUSE)) != 0) return MIO_EINVAL;
     if ((s->bits & STREAM_NO_READ) != 0) return MIO_ENOTSUP;
-    if ((s->bits & (STREAM_READING | STREAM_DETACHING)) != 0 || !lane_empty(&s->reads)) return MIO_EBUSY;
+    if ((s->bits & (STREAM_READING | STREAM_DETACHING | STREAM_RELAYED)) != 0 || !lane_empty(&s->reads)) return MIO_EBUSY;
     s->in.cb = reinterpret_cast<void (*)()>(cb);
     s->in.arg = arg;
     s->bits |= STREAM_READING;
@@ -430,7 +430,7 @@ mio_req_t mio_stream_read_start(mio_stream_t *public_stream, unsigned flags, mio
 static int continuous_check(const stream *s) {
     const int error = stream_check(s);
     if (error < 0) return error;
-    return (s->bits & STREAM_READING) != 0 ? 0 : MIO_EINVAL;
+    return (s->bits & (STREAM_READING | STREAM_RELAYED)) == STREAM_READING ? 0 : MIO_EINVAL;
 }
 
 int mio_stream_read_pause(mio_stream_t *public_stream) {
@@ -479,7 +479,7 @@ static mio_req_t read_one_shot(mio_stream_t *public_stream, op_code op, mio_buf_
     if (whole_room) total = room;
     if (total == 0) return MIO_EINVAL;
     if (total > room) return MIO_ENOBUFS;
-    if ((s->bits & (STREAM_READING | STREAM_DETACHING)) != 0) return MIO_EBUSY;
+    if ((s->bits & (STREAM_READING | STREAM_DETACHING | STREAM_RELAYED)) != 0) return MIO_EBUSY;
     loop *l = s->on;
     lane_request *req = request_create(l, s, op, 1);
     if (req == nullptr) return MIO_ENOMEM;

@@ -13,7 +13,7 @@
 // Invariants: at most one send per stream is in the kernel; queued_bytes is the unsent bytes of live writes.
 
 #include "base/socket.h"
-#include "io/stream.h"
+#include "io/relay.h"
 #include "io/tcp.h"
 
 #include <mio/error.h>
@@ -96,7 +96,10 @@ static void write_end(stream *s, lane_request *req, int32_t status) {
     req->state = request_state::done;
     req->result = status;
     if (req->op == op_code::shutdown) s->bits &= ~STREAM_SHUT; // no FIN was sent, none will be
-    if (req->op == op_code::write && status < 0 && req->moved > 0 && write_left(req) != 0) s->bits |= STREAM_BROKEN;
+    if (req->op == op_code::write && status < 0 && req->moved > 0 && write_left(req) != 0) {
+        if ((req->flags & REQUEST_RELAY) == 0) s->bits |= STREAM_BROKEN;
+        else req->total = req->moved; // what is left of it goes back to where it was read
+    }
     // A failure nobody is told of surfaces as the next read error.
     if (req->op == op_code::write && req->cb == nullptr && status < 0 && status != MIO_ECANCELED &&
         s->state == handle_state::open && s->times.read_error == 0) {
@@ -266,6 +269,7 @@ __attribute__((noinline)) static void write_done_any(loop *l, stream *s, const c
         return;
     }
     if (result > 0 && (s->bits & STREAM_TIMED) != 0) stream_touch(l, s, 1);
+    if (result > 0 && (s->bits & STREAM_RELAYED) != 0) relay_stream_sent(l, s);
     if ((done->flags & FINISH_RECORD) != 0) {
         write_record_done(s, result);
     } else if (result > 0) {
@@ -331,12 +335,20 @@ void lane_cancel_all(loop *l, stream *s, lane *which, int32_t with) {
 }
 
 void stream_request_cancel(loop *l, lane_request *req, int32_t with) {
+    if (req->op == op_code::relay) {
+        relay_cancel(l, req, with);
+        return;
+    }
     auto *s = static_cast<stream *>(req->owner);
     if (op_table[static_cast<unsigned>(req->op)].out) stream_write_request_cancel(l, s, req, with);
     else stream_read_request_cancel(l, s, req, with);
 }
 
 void stream_request_abandon(loop *l, lane_request *req) {
+    if (req->op == op_code::relay) {
+        relay_abandon(l, req);
+        return;
+    }
     auto *s = static_cast<stream *>(req->owner);
     const bool out = op_table[static_cast<unsigned>(req->op)].out;
     request *carrier = out ? &s->out : static_cast<request *>(&s->in);
