@@ -53,6 +53,7 @@ struct relay {
     int32_t status;
     enum mio_relay_side side;
     bool ending;
+    bool silent;  // nobody is to be told
     bool gone[2]; // a, b: abandoned
 };
 
@@ -156,7 +157,7 @@ static void way_return(loop *l, relay_way *w) {
 static void relay_call(loop *l, lane_request *req, const relay *r) {
     stream *a = r->gone[0] ? nullptr : r->ways[0].from;
     stream *b = r->gone[1] ? nullptr : r->ways[1].from;
-    if ((req->flags & REQUEST_ABANDONED) != 0 || (a == nullptr && b == nullptr)) return;
+    if (r->silent || (a == nullptr && b == nullptr)) return;
     if (r->failed != nullptr) *r->failed = r->side;
     stream *running = a != nullptr ? a : b;
     const int64_t begun_ns = callback_begin(l, running);
@@ -205,7 +206,8 @@ static void way_pause(loop *l, relay_way *w) {
 // Moves buf into to's lane: 0, or why not.
 static int32_t way_write(loop *l, relay_way *w, mio_buf_t *buf) {
     stream *to = w->to;
-    if ((to->bits & (STREAM_BROKEN | STREAM_SHUT)) != 0) return MIO_EPIPE;
+    if ((to->bits & (STREAM_BROKEN | STREAM_SHUT)) != 0) // by what its reader is about to hear, if anything
+        return to->times.read_error != 0 ? to->times.read_error : static_cast<int32_t>(MIO_EPIPE);
     lane_request *req = request_create(l, to, op_code::write, 1);
     if (req == nullptr) return MIO_ENOMEM;
     req->cb = reinterpret_cast<void (*)()>(relay_written);
@@ -292,7 +294,7 @@ static void relay_read(mio_stream_t *public_from, int64_t n, mio_buf_t *buf, voi
         const int32_t error = way_write(l, w, buf);
         if (error < 0) {
             way_give_back(l, w, buf);
-            relay_end(l, r, error, error == MIO_EPIPE ? side_of(r, w->to) : MIO_RELAY_NEITHER);
+            relay_end(l, r, error, error == MIO_ENOMEM ? MIO_RELAY_NEITHER : side_of(r, w->to));
         } else {
             way_pause(l, w);
         }
@@ -324,7 +326,8 @@ void relay_stream_sent(loop *l, stream *s) { relay_touch(l, way_from(s)->whole);
 void relay_cancel(loop *l, lane_request *req, int32_t with) { relay_end(l, relay_of(req), with, MIO_RELAY_NEITHER); }
 
 void relay_abandon(loop *l, lane_request *req) {
-    req->flags = static_cast<uint16_t>(req->flags | REQUEST_ABANDONED);
+    req->flags = static_cast<uint16_t>(req->flags | REQUEST_ABANDONED); // its id is stale
+    relay_of(req)->silent = true;
     relay_cancel(l, req, MIO_ECANCELED);
 }
 

@@ -1,0 +1,97 @@
+// Two pairs with a relay between them: client --- server ==relay== other.server --- other.client
+#pragma once
+
+#include "harness.h"
+
+namespace api {
+
+// What a relay told.
+struct relay_told {
+    int calls;
+    int status;
+    int64_t a_to_b, b_to_a;
+    mio_stream_t *a, *b;
+    enum mio_relay_side failed;
+    bool stop; // stops the loop when called
+    mio_loop_t *loop;
+    diary *log;
+};
+inline void relay_note(mio_stream_t *a, mio_stream_t *b, int status, int64_t a_to_b, int64_t b_to_a, void *arg) {
+    if (is_over()) return;
+    relay_told *told = static_cast<relay_told *>(arg);
+    told->calls++;
+    told->status = status;
+    told->a_to_b = a_to_b;
+    told->b_to_a = b_to_a;
+    told->a = a;
+    told->b = b;
+    if (told->log != nullptr) diary_add(told->log, "r");
+    if (told->stop) mio_loop_stop(told->loop);
+}
+
+struct between {
+    mio_loop_t *loop;
+    pair left, right;      // the relay is between their servers: a is left's
+    mio_stream_t *a, *b;
+    relay_told told;
+    mio_req_t id;
+};
+
+inline mio_relay_options_t relay_options(between *s) {
+    mio_relay_options_t options = MIO_RELAY_OPTIONS_INIT;
+    options.failed = &s->told.failed;
+    return options;
+}
+
+inline void relay_start(between *s, const mio_relay_options_t *with = nullptr) {
+    mio_relay_options_t options = with != nullptr ? *with : relay_options(s);
+    s->told = {};
+    s->told.failed = static_cast<enum mio_relay_side>(77);
+    s->told.loop = s->loop;
+    options.failed = &s->told.failed;
+    s->id = mio_stream_relay(s->a, s->b, &options, relay_note, &s->told);
+    ck_assert_int_gt(s->id, 0);
+}
+
+inline pair unix_pair(mio_loop_t *loop) {
+    pair streams;
+    assert_is(mio_unix_pair(loop, nullptr, MIO_UNIX_STREAM, &streams.client, &streams.server), 0);
+    return streams;
+}
+
+// local: unix sockets, which take little that nobody reads, and go on at once when somebody does.
+constexpr size_t LOCAL_ROOM = 3 << 20; // more than all of it takes unread
+inline void between_open(between *s, bool local = false, bool started = true) {
+    memset(static_cast<void *>(s), 0, sizeof *s);
+    s->loop = loop_open();
+    s->left = local ? unix_pair(s->loop) : connect_pair(s->loop);
+    s->right = local ? unix_pair(s->loop) : connect_pair(s->loop);
+    s->a = s->left.server;
+    s->b = s->right.server;
+    if (started) relay_start(s);
+}
+
+inline void say(mio_loop_t *loop, mio_stream_t *stream, size_t n, uint64_t offset) {
+    mio_buf_t buf = pattern_buf(loop, n, offset);
+    ck_assert_int_gt(mio_stream_write(stream, &buf, 1, nullptr, nullptr), 0);
+}
+
+inline void hear(mio_stream_t *stream, inbox *in) {
+    ck_assert_int_gt(mio_stream_read_start(stream, MIO_READ_NO_AUTOPAUSE, read_into, in), 0);
+}
+
+// Until it was told; a machine may be slow.
+inline void until_told(between *s) {
+    for (int i = 0; i < 20000 && s->told.calls == 0; i++) run_for(s->loop, MIO_MILLISECOND);
+    assert_is(s->told.calls, 1);
+}
+
+inline void until_received(mio_loop_t *loop, const inbox *in, uint64_t bytes) {
+    for (int i = 0; i < 20000 && in->received < bytes && in->ends == 0; i++) run_for(loop, MIO_MILLISECOND);
+    ck_assert_msg(in->received == bytes, "%llu bytes instead of %llu, %d ends, the last with %lld",
+                  static_cast<unsigned long long>(in->received), static_cast<unsigned long long>(bytes), in->ends,
+                  static_cast<long long>(in->end));
+    ck_assert(!in->wrong);
+}
+
+}

@@ -1,0 +1,643 @@
+// Relays that end early: cancelled, timed out, closed, abandoned, finished, reset, without memory, with their loop. One
+// callback or none, and no byte is lost that the other side's kernel did not accept.
+#include "relay.h"
+
+using namespace api;
+
+// --- mistakes -------------------------------------------------------------------------------------------------------
+
+TEST(relays_answer_each_mistake) {
+    between s;
+    between_open(&s, false, false);
+    mio_loop_t *elsewhere = loop_open();
+    pair far = connect_pair(elsewhere);
+    mio_relay_options_t options = relay_options(&s);
+    assert_is(mio_stream_relay(nullptr, s.b, nullptr, relay_note, &s.told), MIO_EINVAL);
+    assert_is(mio_stream_relay(s.a, nullptr, nullptr, relay_note, &s.told), MIO_EINVAL);
+    assert_is(mio_stream_relay(s.a, s.b, nullptr, nullptr, nullptr), MIO_EINVAL);
+    assert_is(mio_stream_relay(s.a, s.a, nullptr, relay_note, &s.told), MIO_EINVAL);
+    assert_is(mio_stream_relay(s.a, far.server, nullptr, relay_note, &s.told), MIO_EINVAL);
+    options.idle_ns = -1;
+    assert_is(mio_stream_relay(s.a, s.b, &options, relay_note, &s.told), MIO_EINVAL);
+    options.idle_ns = 0;
+    options.half_ns = -1;
+    assert_is(mio_stream_relay(s.a, s.b, &options, relay_note, &s.told), MIO_EINVAL);
+    options.half_ns = 0;
+    options.size = 4;
+    assert_is(mio_stream_relay(s.a, s.b, &options, relay_note, &s.told), MIO_EINVAL);
+    struct {
+        mio_relay_options_t known;
+        uint64_t more;
+    } longer = {relay_options(&s), 1};
+    longer.known.size = sizeof longer;
+    assert_is(mio_stream_relay(s.a, s.b, &longer.known, relay_note, &s.told), MIO_E2BIG);
+
+    mio_stream_t *reader, *writer, *records, *others;
+    assert_is(mio_pipe_open(s.loop, &reader, &writer), 0);
+    assert_is(mio_stream_relay(s.a, reader, nullptr, relay_note, &s.told), MIO_ENOTSUP);
+    assert_is(mio_stream_relay(writer, s.a, nullptr, relay_note, &s.told), MIO_ENOTSUP);
+    assert_is(mio_unix_pair(s.loop, nullptr, MIO_UNIX_SEQPACKET, &records, &others), 0);
+    assert_is(mio_stream_relay(s.a, records, nullptr, relay_note, &s.told), MIO_ENOTSUP);
+
+    inbox in = {};
+    hear(s.b, &in);
+    assert_is(mio_stream_relay(s.a, s.b, nullptr, relay_note, &s.told), MIO_EBUSY);
+    assert_is(mio_stream_relay(s.b, s.a, nullptr, relay_note, &s.told), MIO_EBUSY);
+    assert_is(mio_stream_read_stop(s.b), 0);
+    assert_is(mio_stream_relay(s.a, s.b, nullptr, relay_note, &s.told), MIO_EBUSY); // its last call is due
+    run_for(s.loop, MIO_MILLISECOND);
+    static char room[8];
+    outcome one = {};
+    mio_buf_t space = mio_buf_space(room, sizeof room);
+    const mio_req_t read = mio_stream_read(s.b, &space, read_told, &one);
+    ck_assert_int_gt(read, 0);
+    assert_is(mio_stream_relay(s.a, s.b, nullptr, relay_note, &s.told), MIO_EBUSY);
+    assert_is(mio_req_abandon(s.loop, read), 0);
+    run_for(s.loop, MIO_MILLISECOND);
+    assert_is(mio_handle_close(s.b, nullptr, nullptr), 0);
+    assert_is(mio_stream_relay(s.a, s.b, nullptr, relay_note, &s.told), MIO_EBADF);
+    assert_is(mio_stream_relay(s.b, s.a, nullptr, relay_note, &s.told), MIO_EBADF);
+    run_for(s.loop, MIO_MILLISECOND);
+    assert_is(s.told.calls, 0);
+}
+
+static void never_read(mio_stream_t *, int64_t, mio_buf_t *, void *) { ck_abort_msg("read although relayed"); }
+static void never_detached(mio_stream_t *, int, int, mio_buf_t *, unsigned, void *) { ck_abort_msg("detached"); }
+static void never_moved(mio_loop_t *, int, mio_stream_t *, void *) { ck_abort_msg("moved"); }
+
+TEST(a_relayed_stream_is_read_by_nobody_else) {
+    between s;
+    between_open(&s);
+    mio_stream_t *both[] = {s.a, s.b};
+    for (int half = 0; half < 2; half++) { // and so when one side has ended
+        for (mio_stream_t *stream : both) {
+            char room[8];
+            mio_buf_t space = mio_buf_space(room, sizeof room);
+            assert_is(mio_stream_read_start(stream, 0, never_read, nullptr), MIO_EBUSY);
+            assert_is(mio_stream_read(stream, &space, never_read, nullptr), MIO_EBUSY);
+            assert_is(mio_stream_detach(stream, never_detached, nullptr), MIO_EBUSY);
+            assert_is(mio_stream_move(stream, mio_loop_remote(s.loop), never_moved, nullptr), MIO_EBUSY);
+            assert_is(mio_stream_read_pause(stream), MIO_EINVAL);
+            assert_is(mio_stream_read_resume(stream), MIO_EINVAL);
+            assert_is(mio_stream_read_stop(stream), MIO_EINVAL);
+            mio_stream_t *third = connect_pair(s.loop).server;
+            assert_is(mio_stream_relay(stream, third, nullptr, relay_note, &s.told), MIO_EBUSY);
+            assert_is(mio_stream_relay(third, stream, nullptr, relay_note, &s.told), MIO_EBUSY);
+        }
+        if (half == 0) ck_assert_int_gt(mio_stream_shutdown(s.left.client, nullptr, nullptr), 0);
+        run_for(s.loop, 10 * MIO_MILLISECOND);
+    }
+    assert_is(s.told.calls, 0);
+}
+
+// --- what was not accepted goes back --------------------------------------------------------------------------------
+
+// A relay that is stuck: the left client has said more than all the kernels take, the right one does not read.
+static uint64_t stuck_open(between *s) {
+    between_open(s, true);
+    for (uint64_t offset = 0; offset < LOCAL_ROOM; offset += 65536) say(s->loop, s->left.client, 65536, offset);
+    ck_assert_int_gt(mio_stream_shutdown(s->left.client, nullptr, nullptr), 0);
+    size_t before = 0;
+    for (int i = 0; i < 200; i++) {
+        run_for(s->loop, 2 * MIO_MILLISECOND);
+        const size_t now = mio_stream_queued_bytes(s->left.client);
+        if (now == before && i > 5) break;
+        before = now;
+    }
+    ck_assert_uint_gt(before, 0);
+    ck_assert_uint_gt(mio_stream_queued_bytes(s->b), 0);
+    assert_is(s->told.calls, 0);
+    return LOCAL_ROOM;
+}
+
+// All of it, in order: what b's kernel accepted is for the right client, the rest for whoever reads a now.
+static void nothing_is_lost(between *s, uint64_t total) {
+    ck_assert_int_gt(s->told.a_to_b, 0);
+    const uint64_t accepted = static_cast<uint64_t>(s->told.a_to_b);
+    ck_assert_uint_lt(accepted, total);
+    static inbox there, here;
+    there = here = {};
+    here.received = accepted; // where the pattern goes on
+    hear(s->right.client, &there);
+    hear(s->a, &here);
+    until_received(s->loop, &here, total);
+    until_received(s->loop, &there, accepted);
+    run_for(s->loop, 2 * MIO_MILLISECOND);
+    assert_is(here.end, MIO_EOF);
+    assert_is(there.ends, 0);
+    // The write side is not broken, though a write ended in its middle.
+    say(s->loop, s->b, 1000, accepted);
+    until_received(s->loop, &there, accepted + 1000);
+}
+
+TEST(a_cancelled_relay_gives_back_what_was_not_accepted) {
+    between s;
+    const uint64_t total = stuck_open(&s);
+    assert_is(mio_req_cancel(s.loop, s.id), 0);
+    assert_is(s.told.calls, 0); // not inside the call
+    until_told(&s);
+    assert_is(s.told.status, MIO_ECANCELED);
+    assert_is(s.told.failed, MIO_RELAY_NEITHER);
+    assert_is(mio_req_cancel(s.loop, s.id), MIO_ENOENT);
+    nothing_is_lost(&s, total);
+    assert_is(s.told.calls, 1);
+}
+
+TEST(a_relay_that_is_begun_again_goes_on_where_it_was) {
+    between s;
+    const uint64_t total = stuck_open(&s);
+    uint64_t accepted = 0;
+    for (int round = 0; round < 3; round++) {
+        assert_is(mio_req_cancel(s.loop, s.id), 0);
+        until_told(&s);
+        accepted += static_cast<uint64_t>(s.told.a_to_b);
+        relay_start(&s);
+        run_for(s.loop, MIO_MILLISECOND);
+    }
+    inbox there = {};
+    hear(s.right.client, &there);
+    until_received(s.loop, &there, total);
+    run_for(s.loop, 5 * MIO_MILLISECOND);
+    assert_is(there.end, MIO_EOF);
+    ck_assert_int_gt(mio_stream_shutdown(s.right.client, nullptr, nullptr), 0);
+    until_told(&s);
+    assert_is(s.told.status, 0);
+    ck_assert_uint_eq(accepted + static_cast<uint64_t>(s.told.a_to_b), total);
+}
+
+TEST(a_write_of_the_program_behind_a_cancelled_relay_is_sent) {
+    between s;
+    stuck_open(&s);
+    outcome written = {};
+    mio_buf_t text = text_buf(s.loop, "behind");
+    ck_assert_int_gt(mio_stream_write(s.b, &text, 1, write_told, &written), 0);
+    assert_is(mio_req_cancel(s.loop, s.id), 0);
+    until_told(&s);
+    inbox there = {};
+    there.is_text = true;
+    hear(s.right.client, &there);
+    const uint64_t expected = static_cast<uint64_t>(s.told.a_to_b) + 6;
+    until_received(s.loop, &there, expected);
+    run_for(s.loop, MIO_MILLISECOND);
+    assert_is(written.calls, 1);
+    assert_is(written.status, 0);
+    assert_is(written.sent, 6);
+}
+
+TEST(an_abandoned_relay_gives_its_streams_and_bytes_back) {
+    between s;
+    const uint64_t total = stuck_open(&s);
+    assert_is(mio_req_abandon(s.loop, s.id), 0);
+    assert_is(mio_req_abandon(s.loop, s.id), MIO_ENOENT);
+    for (int i = 0; i < 2; i++) (void)mio_loop_run_once(s.loop, 0);
+    static inbox there, here;
+    there = here = {};
+    hear(s.right.client, &there);
+    here.is_text = true; // how many bytes b's kernel has accepted nobody was told
+    for (int i = 0; i < 20; i++) {
+        const mio_req_t id = mio_stream_read_start(s.a, 0, read_into, &here);
+        if (id > 0) break;
+        assert_is(id, MIO_EBUSY);
+        run_for(s.loop, MIO_MILLISECOND);
+    }
+    for (int i = 0; i < 20000 && here.received + there.received < total; i++) run_for(s.loop, MIO_MILLISECOND);
+    ck_assert_uint_eq(here.received + there.received, total);
+    ck_assert(!there.wrong);
+    assert_is(s.told.calls, 0);
+    assert_is(s.told.failed, 77); // nor was anything written
+}
+
+// --- time -----------------------------------------------------------------------------------------------------------
+
+TEST(a_relay_has_a_deadline_as_any_request) {
+    between s;
+    for (int round = 0; round < 3; round++) {
+        if (round == 0) between_open(&s);
+        else relay_start(&s);
+        if (round == 0) assert_is(mio_req_deadline(s.loop, s.id, mio_loop_now_ns(s.loop) + 5 * MIO_MILLISECOND), 0);
+        if (round == 1) assert_is(mio_req_timeout(s.loop, s.id, 5 * MIO_MILLISECOND), 0);
+        if (round == 2) assert_is(mio_req_deadline(s.loop, s.id, 1), 0); // the past: the next turn
+        until_told(&s);
+        assert_is(s.told.status, MIO_ETIMEDOUT);
+        assert_is(s.told.failed, MIO_RELAY_NEITHER);
+        assert_is(mio_req_timeout(s.loop, s.id, 1), MIO_ENOENT);
+    }
+}
+
+TEST(an_idle_relay_times_out_and_one_that_moves_bytes_does_not) {
+    between s;
+    between_open(&s, false, false);
+    mio_relay_options_t options = relay_options(&s);
+    options.idle_ns = patience(60 * MIO_MILLISECOND);
+    inbox there = {};
+    hear(s.left.client, &there);
+    relay_start(&s, &options);
+    const int64_t begun_ns = mio_loop_now_ns(s.loop);
+    for (uint64_t i = 0; i < 10; i++) { // longer than the limit, all together
+        say(s.loop, s.right.client, 10, i * 10);
+        until_received(s.loop, &there, (i + 1) * 10);
+        run_for(s.loop, options.idle_ns / 6);
+    }
+    // A machine that stands still for so long is the only excuse.
+    if (s.told.calls != 0) SKIP("the machine stood still");
+    const int64_t last_ns = mio_loop_now_ns(s.loop) - options.idle_ns / 6;
+    until_told(&s);
+    assert_is(s.told.status, MIO_ETIMEDOUT);
+    assert_is(s.told.failed, MIO_RELAY_NEITHER);
+    assert_is(s.told.b_to_a, 100);
+    ck_assert_int_ge(mio_loop_now_ns(s.loop) - begun_ns, options.idle_ns);
+    ck_assert_int_ge(mio_loop_now_ns(s.loop), last_ns);
+}
+
+TEST(a_relay_whose_reader_has_stopped_is_idle) {
+    between s;
+    between_open(&s, true, false);
+    mio_relay_options_t options = relay_options(&s);
+    options.idle_ns = 30 * MIO_MILLISECOND;
+    say(s.loop, s.left.client, LOCAL_ROOM, 0);
+    relay_start(&s, &options);
+    until_told(&s);
+    assert_is(s.told.status, MIO_ETIMEDOUT);
+    ck_assert_int_gt(s.told.a_to_b, 0);
+}
+
+TEST(half_a_relay_has_a_limit_of_its_own) {
+    for (int limited = 0; limited < 3; limited++) {
+        between s;
+        between_open(&s, false, false);
+        mio_relay_options_t options = relay_options(&s);
+        options.idle_ns = limited == 1 ? 20 * MIO_MILLISECOND : 0;
+        options.half_ns = limited == 0 ? 20 * MIO_MILLISECOND : MIO_FOREVER;
+        relay_start(&s, &options);
+        if (limited != 1) run_for(s.loop, 60 * MIO_MILLISECOND);
+        assert_is(s.told.calls, 0);
+        ck_assert_int_gt(mio_stream_shutdown(s.left.client, nullptr, nullptr), 0);
+        if (limited == 0) { // half_ns alone
+            until_told(&s);
+            assert_is(s.told.status, MIO_ETIMEDOUT);
+        } else {
+            inbox there = {};
+            hear(s.right.client, &there);
+            for (int i = 0; i < 20000 && there.ends == 0 && s.told.calls == 0; i++) run_for(s.loop, MIO_MILLISECOND);
+            if (s.told.calls != 0) SKIP("the machine stood still");
+            run_for(s.loop, 60 * MIO_MILLISECOND); // idle_ns counts no more
+            assert_is(s.told.calls, 0);
+        }
+        loop_close(s.loop);
+    }
+}
+
+TEST(a_time_out_of_a_stream_ends_its_relay) {
+    between s;
+    between_open(&s);
+    assert_is(mio_stream_set_timeout(s.b, MIO_TIMEOUT_READ, 5 * MIO_MILLISECOND), 0);
+    until_told(&s);
+    assert_is(s.told.status, MIO_ETIMEDOUT);
+    assert_is(s.told.failed, MIO_RELAY_B);
+}
+
+// --- close, abandon, finish -----------------------------------------------------------------------------------------
+
+TEST(closing_either_stream_ends_a_relay_before_the_close_is_told) {
+    for (int which = 0; which < 2; which++)
+        for (int turns = 0; turns < 3; turns++)
+            for (int half = 0; half < 2; half++) {
+                between s;
+                between_open(&s);
+                diary log = {};
+                s.told.log = &log;
+                if (half) ck_assert_int_gt(mio_stream_shutdown(s.left.client, nullptr, nullptr), 0);
+                else say(s.loop, s.left.client, 100, 0);
+                if (half) run_for(s.loop, 5 * MIO_MILLISECOND);
+                for (int i = 0; i < turns; i++) (void)mio_loop_run_once(s.loop, 0);
+                auto closed = [](mio_handle_t *, void *arg) { diary_add(static_cast<diary *>(arg), "c"); };
+                mio_stream_t *stream = which == 0 ? s.a : s.b, *kept = which == 0 ? s.b : s.a;
+                assert_is(mio_handle_close(stream, closed, &log), 0);
+                until_told(&s);
+                run_for(s.loop, MIO_MILLISECOND);
+                ck_assert_str_eq(log.text, "rc");
+                assert_is(s.told.status, MIO_ECANCELED);
+                assert_is(s.told.failed, which == 0 ? MIO_RELAY_A : MIO_RELAY_B);
+                ck_assert_ptr_eq(s.told.a, s.a);
+                ck_assert_ptr_eq(s.told.b, s.b);
+                inbox in = {};
+                hear(kept, &in); // open, and free
+                loop_close(s.loop);
+            }
+}
+
+TEST(an_abandoned_stream_ends_its_relay_for_the_other_ones_sake) {
+    for (int which = 0; which < 3; which++) // a, b, both
+        for (int turns = 0; turns < 4; turns++) {
+            between s;
+            if (turns == 3) stuck_open(&s);
+            else between_open(&s);
+            if (turns < 3) say(s.loop, s.left.client, 100, 0);
+            for (int i = 0; i < turns; i++) (void)mio_loop_run_once(s.loop, 0);
+            if (which != 1) mio_handle_abandon(s.a);
+            if (which != 0) mio_handle_abandon(s.b);
+            assert_is(s.told.calls, 0);
+            run_for(s.loop, 2 * MIO_MILLISECOND);
+            if (which == 2) {
+                assert_is(s.told.calls, 0);
+                assert_is(s.told.failed, 77);
+            } else {
+                until_told(&s);
+                assert_is(s.told.status, MIO_ECANCELED);
+                assert_is(s.told.failed, which == 0 ? MIO_RELAY_A : MIO_RELAY_B);
+                ck_assert_ptr_eq(s.told.a, which == 0 ? nullptr : s.a);
+                ck_assert_ptr_eq(s.told.b, which == 1 ? nullptr : s.b);
+                inbox in = {};
+                hear(which == 0 ? s.b : s.a, &in);
+                if (which == 1 && turns == 3) continue; // bytes that were on their way to b have gone with it
+                run_for(s.loop, MIO_MILLISECOND);
+            }
+            loop_close(s.loop);
+        }
+}
+
+TEST(a_closing_stream_that_is_abandoned_is_told_as_abandoned) {
+    for (int finished = 0; finished < 2; finished++)
+        for (int turns = 0; turns < 3; turns++) {
+            between s;
+            stuck_open(&s);
+            if (finished) assert_is(mio_stream_finish(s.b, MIO_MINUTE, nullptr, nullptr), 0);
+            else assert_is(mio_handle_close(s.b, nullptr, nullptr), 0);
+            for (int i = 0; i < turns && s.told.calls == 0; i++) (void)mio_loop_run_once(s.loop, 0);
+            const bool told = s.told.calls != 0;
+            mio_handle_abandon(s.b);
+            if (!told) {
+                until_told(&s);
+                ck_assert_ptr_null(s.told.b);
+            }
+            assert_is(s.told.status, MIO_ECANCELED);
+            ck_assert_ptr_eq(s.told.a, s.a);
+            loop_close(s.loop);
+        }
+}
+
+TEST(both_streams_may_be_abandoned_or_closed_in_the_callback) {
+    for (int how = 0; how < 3; how++) {
+        between s;
+        between_open(&s, false, false);
+        static int way, calls;
+        way = how;
+        calls = 0;
+        auto told = [](mio_stream_t *a, mio_stream_t *b, int status, int64_t, int64_t, void *) {
+            calls++;
+            assert_is(status, MIO_ECANCELED);
+            if (way == 0) {
+                mio_handle_abandon(a);
+                mio_handle_abandon(b);
+            } else if (way == 1) {
+                assert_is(mio_handle_close(b, nullptr, nullptr), 0);
+                assert_is(mio_handle_close(a, nullptr, nullptr), 0);
+            } else {
+                ck_assert_int_gt(mio_stream_relay(b, a, nullptr, [](mio_stream_t *, mio_stream_t *, int, int64_t, int64_t, void *) {
+                    if (!is_over()) calls++;
+                }, nullptr), 0);
+            }
+        };
+        const mio_req_t id = mio_stream_relay(s.a, s.b, nullptr, told, nullptr);
+        ck_assert_int_gt(id, 0);
+        run_for(s.loop, MIO_MILLISECOND);
+        assert_is(mio_req_cancel(s.loop, id), 0);
+        run_for(s.loop, 3 * MIO_MILLISECOND);
+        assert_is(calls, 1);
+        assert_is(mio_handle_close(s.left.client, nullptr, nullptr), 0);
+        assert_is(mio_handle_close(s.right.client, nullptr, nullptr), 0);
+        if (way == 2) {
+            run_for(s.loop, 20 * MIO_MILLISECOND);
+            assert_is(calls, 2);
+        }
+        loop_close(s.loop);
+    }
+}
+
+TEST(a_finish_flushes_what_is_on_its_way_before_the_relay_is_told) {
+    between s;
+    stuck_open(&s);
+    outcome closed = {};
+    assert_is(mio_stream_finish(s.b, MIO_MINUTE, close_told, &closed), 0);
+    run_for(s.loop, 5 * MIO_MILLISECOND);
+    assert_is(s.told.calls, 0);
+    inbox there = {};
+    there.close_at_end = true;
+    hear(s.right.client, &there);
+    until_told(&s);
+    assert_is(s.told.status, MIO_ECANCELED);
+    assert_is(s.told.failed, MIO_RELAY_B);
+    for (int i = 0; i < 20000 && closed.calls == 0; i++) run_for(s.loop, MIO_MILLISECOND);
+    assert_is(closed.calls, 1);
+    assert_is(there.end, MIO_EOF);
+    ck_assert(!there.wrong);
+    ck_assert_int_eq(s.told.a_to_b, static_cast<int64_t>(there.received));
+    inbox here = {};
+    here.received = there.received; // nothing was lost: the rest is still in a
+    hear(s.a, &here);
+    until_received(s.loop, &here, LOCAL_ROOM);
+}
+
+TEST(a_finish_that_runs_out_of_time_gives_back_too) {
+    between s;
+    stuck_open(&s);
+    assert_is(mio_stream_finish(s.b, 5 * MIO_MILLISECOND, nullptr, nullptr), 0);
+    until_told(&s);
+    assert_is(s.told.status, MIO_ECANCELED);
+    inbox here = {};
+    here.received = static_cast<uint64_t>(s.told.a_to_b);
+    hear(s.a, &here);
+    until_received(s.loop, &here, LOCAL_ROOM);
+}
+
+// --- errors of the network ------------------------------------------------------------------------------------------
+
+TEST(a_reset_of_one_side_ends_both_directions) {
+    for (int which = 0; which < 2; which++) {
+        between s;
+        between_open(&s);
+        mio_stream_t *client = which == 0 ? s.left.client : s.right.client;
+        run_for(s.loop, MIO_MILLISECOND);
+        assert_is(mio_tcp_linger(client, 0), 0);
+        assert_is(mio_handle_close(client, nullptr, nullptr), 0);
+        until_told(&s);
+        assert_is(s.told.status, MIO_ECONNRESET);
+        assert_is(s.told.failed, which == 0 ? MIO_RELAY_A : MIO_RELAY_B);
+        inbox in = {}; // the other one is as it was
+        mio_stream_t *other = which == 0 ? s.right.client : s.left.client;
+        hear(other, &in);
+        say(s.loop, which == 0 ? s.b : s.a, 1000, 0);
+        until_received(s.loop, &in, 1000);
+        loop_close(s.loop);
+    }
+}
+
+TEST(a_target_that_goes_away_leaves_the_rest_with_its_source) {
+    between s;
+    stuck_open(&s);
+    assert_is(mio_handle_close(s.right.client, nullptr, nullptr), 0);
+    until_told(&s);
+    ck_assert(s.told.status == MIO_ECONNRESET || s.told.status == MIO_EPIPE);
+    assert_is(s.told.failed, MIO_RELAY_B);
+    inbox here = {};
+    here.received = static_cast<uint64_t>(s.told.a_to_b);
+    hear(s.a, &here);
+    until_received(s.loop, &here, LOCAL_ROOM);
+    mio_buf_t more = pattern_buf(s.loop, 10, 0);
+    assert_is(mio_stream_write(s.b, &more, 1, nullptr, nullptr), MIO_EPIPE);
+    mio_buf_release(&more);
+    run_for(s.loop, 2 * MIO_MILLISECOND);
+    assert_is(here.end, MIO_EOF);
+    assert_is(mio_stream_relay(s.a, s.b, nullptr, relay_note, &s.told), MIO_EPIPE);
+    assert_is(mio_stream_relay(s.b, s.a, nullptr, relay_note, &s.told), MIO_EPIPE);
+}
+
+TEST(a_shutdown_of_the_programs_ends_a_relay_that_has_more_to_carry) {
+    between s;
+    between_open(&s);
+    ck_assert_int_gt(mio_stream_shutdown(s.b, nullptr, nullptr), 0);
+    run_for(s.loop, MIO_MILLISECOND);
+    assert_is(s.told.calls, 0);
+    say(s.loop, s.left.client, 100, 0);
+    until_told(&s);
+    assert_is(s.told.status, MIO_EPIPE);
+    assert_is(s.told.failed, MIO_RELAY_B);
+    inbox here = {};
+    hear(s.a, &here);
+    until_received(s.loop, &here, 100);
+}
+
+TEST(a_connect_that_fails_ends_its_relay) {
+    mio_loop_t *loop = loop_open();
+    pair streams = connect_pair(loop);
+    mio_addr_t nobody;
+    mio_listener_t *listener = listen_on(loop, [](mio_listener_t *, int, mio_stream_t *, void *) {}, nullptr, &nobody);
+    assert_is(mio_handle_close(listener, nullptr, nullptr), 0);
+    run_for(loop, MIO_MILLISECOND);
+    outcome connected = {};
+    between s = {};
+    s.loop = loop;
+    s.a = streams.server;
+    ck_assert_int_gt(mio_tcp_connect(loop, &nobody, nullptr, stream_told, &connected, &s.b), 0);
+    say(loop, streams.client, 1000, 0);
+    relay_start(&s);
+    until_told(&s);
+    assert_is(connected.status, MIO_ECONNREFUSED);
+    assert_is(s.told.status, MIO_ECONNREFUSED);
+    assert_is(s.told.failed, MIO_RELAY_B);
+    assert_is(s.told.a_to_b, 0);
+    inbox here = {};
+    hear(s.a, &here);
+    until_received(loop, &here, 1000);
+}
+
+// --- memory, the loop's end -----------------------------------------------------------------------------------------
+
+TEST(a_relay_that_finds_no_memory_takes_nothing) {
+    between s;
+    between_open(&s, false, false);
+    counting *count = loop_counting(s.loop);
+    count->fail_at = 1;
+    count->fail_on = true;
+    mio_req_t id = mio_stream_relay(s.a, s.b, nullptr, relay_note, &s.told);
+    count->fail_at = 0;
+    count->fail_on = false;
+    if (id > 0) { // there was a slot
+        assert_is(mio_req_cancel(s.loop, id), 0);
+        until_told(&s);
+        SKIP("requests of this size were there already");
+    }
+    assert_is(id, MIO_ENOMEM);
+    inbox in = {};
+    hear(s.a, &in);
+    assert_is(mio_stream_read_stop(s.a), 0);
+    run_for(s.loop, MIO_MILLISECOND);
+    relay_start(&s);
+    say(s.loop, s.left.client, 100, 0);
+    inbox there = {};
+    hear(s.right.client, &there);
+    until_received(s.loop, &there, 100);
+}
+
+TEST(memory_that_fails_under_way_loses_no_byte_unsaid) {
+    for (int64_t nth = 1; nth < 12; nth++) {
+        between s;
+        between_open(&s, true);
+        counting *count = loop_counting(s.loop);
+        inbox there = {};
+        outcome said = {};
+        mio_buf_t bytes = pattern_buf(s.loop, 200000, 0);
+        ck_assert_int_gt(mio_stream_write(s.left.client, &bytes, 1, write_told, &said), 0);
+        count->fail_at = nth;
+        count->fail_on = true;
+        for (int i = 0; i < 20 && s.told.calls == 0; i++) (void)mio_loop_run_once(s.loop, on_sim() ? 0 : MIO_MILLISECOND);
+        if (s.told.calls == 0) (void)mio_req_cancel(s.loop, s.id);
+        for (int i = 0; i < 20 && s.told.calls == 0; i++) (void)mio_loop_run_once(s.loop, 0);
+        count->fail_at = 0;
+        count->fail_on = false;
+        until_told(&s);
+        ck_assert(s.told.status == MIO_ENOMEM || s.told.status == MIO_ECANCELED);
+        const uint64_t accepted = static_cast<uint64_t>(s.told.a_to_b);
+        inbox here = {};
+        here.received = accepted;
+        hear(s.right.client, &there);
+        hear(s.a, &here);
+        until_received(s.loop, &there, accepted);
+        auto waits = [&] { return said.calls == 0 || here.received < static_cast<uint64_t>(said.sent); };
+        for (int i = 0; i < 20000 && here.ends == 0 && waits(); i++) run_for(s.loop, MIO_MILLISECOND);
+        ck_assert(!here.wrong); // all of it, or the gap is told
+        ck_assert(!waits() || here.end == MIO_ENOMEM);
+        loop_close(s.loop);
+    }
+}
+
+TEST(a_destroyed_loop_tells_its_relays) {
+    for (int turns = 0; turns < 4; turns++) {
+        static int calls;
+        calls = 0;
+        mio_loop_t *loop = loop_open();
+        pair left = connect_pair(loop), right = connect_pair(loop);
+        auto told = [](mio_stream_t *a, mio_stream_t *b, int status, int64_t, int64_t, void *) {
+            calls++;
+            assert_is(status, MIO_ECANCELED);
+            ck_assert_ptr_nonnull(a);
+            ck_assert_ptr_nonnull(b);
+            assert_is(mio_stream_relay(a, b, nullptr, relay_note, nullptr), MIO_EBADF);
+        };
+        ck_assert_int_gt(mio_stream_relay(left.server, right.server, nullptr, told, nullptr), 0);
+        say(loop, left.client, 100000, 0);
+        for (int i = 0; i < turns; i++) (void)mio_loop_run_once(loop, 0);
+        loop_close(loop);
+        assert_is(calls, 1);
+    }
+}
+
+TEST(many_relays_end_in_one_batch) {
+    constexpr int MANY = 50;
+    static relay_told told[MANY];
+    static between s[MANY];
+    mio_loop_t *loop = loop_open();
+    memset(static_cast<void *>(told), 0, sizeof told);
+    for (int i = 0; i < MANY; i++) {
+        s[i].left = connect_pair(loop);
+        s[i].right = connect_pair(loop);
+        ck_assert_int_gt(mio_stream_relay(s[i].left.server, s[i].right.server, nullptr, relay_note, &told[i]), 0);
+        say(loop, s[i].left.client, 1000, 0);
+    }
+    run_for(loop, MIO_MILLISECOND);
+    for (int i = 0; i < MANY; i++) {
+        if (i % 5 == 0) assert_is(mio_handle_close(s[i].left.client, nullptr, nullptr), 0);
+        if (i % 5 == 1) assert_is(mio_handle_close(s[i].left.server, nullptr, nullptr), 0);
+        if (i % 5 == 2) mio_handle_abandon(s[i].right.server);
+        if (i % 5 == 3) assert_is(mio_stream_finish(s[i].left.client, MIO_SECOND, nullptr, nullptr), 0);
+        if (i % 5 == 4) assert_is(mio_stream_finish(s[i].right.server, 5 * MIO_MILLISECOND, nullptr, nullptr), 0);
+        if (i % 5 == 0 || i % 5 == 3) assert_is(mio_handle_close(s[i].right.client, nullptr, nullptr), 0);
+    }
+    int calls = 0;
+    for (int round = 0; round < 20000 && calls < MANY; round++) {
+        run_for(loop, MIO_MILLISECOND);
+        calls = 0;
+        for (const relay_told &one : told) calls += one.calls;
+    }
+    for (const relay_told &one : told) assert_is(one.calls, 1);
+}
