@@ -347,9 +347,10 @@ TEST(an_abandoned_stream_ends_its_relay_for_the_other_ones_sake) {
                 assert_is(s.told.failed, which == 0 ? MIO_RELAY_A : MIO_RELAY_B);
                 ck_assert_ptr_eq(s.told.a, which == 0 ? nullptr : s.a);
                 ck_assert_ptr_eq(s.told.b, which == 1 ? nullptr : s.b);
-                inbox in = {};
+                static inbox in; // is told of the loop's end, too
+                in = {};
+                in.is_text = true; // bytes that were on their way to b have gone with it
                 hear(which == 0 ? s.b : s.a, &in);
-                if (which == 1 && turns == 3) continue; // bytes that were on their way to b have gone with it
                 run_for(s.loop, MIO_MILLISECOND);
             }
             loop_close(s.loop);
