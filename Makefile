@@ -340,6 +340,7 @@ suite_mutation = 'mutation=$(srcdir)/tests/mutation/run --applies $(srcdir)'
 suite_configure = 'configure=$(srcdir)/tools/check-configure $(srcdir)'
 suite_abi = 'headers=$(srcdir)/tests/abi/headers $(srcdir)' \
 	'symbols=$(srcdir)/tools/check-symbols $(srcdir) $(static_library) $(shared_library) $(soname)' \
+	'released=$(srcdir)/tools/check-abi $(srcdir)' \
 	'odr=$(if $(odr_built),$(srcdir)/tests/abi/odr $(srcdir) $(odr_objects),echo "skip: -Wodr is known to gcc only"; echo "odr: 0 passed, 0 failed, 1 skipped")' \
 	$(if $(wildcard $(srcdir)/tests/abi/*.cc $(srcdir)/tests/abi/*.c),'abi=$(srcdir)/tests/abi/programs $(srcdir) $(static_library)')
 suite_unit = $(foreach t,$(unit),'$(patsubst $(B)/tests/unit/test_%,unit[%],$(t))=$(t)')
@@ -483,7 +484,7 @@ make_directories = $(srcdir)/tools/build-aux/make-directories $(install_list)
 from_prefix = $(patsubst $(prefix),$${prefix},$(patsubst $(prefix)/%,$${prefix}/%,$(1)))
 fill_in = sed -e 's|@prefix@|$(prefix)|' -e 's|@exec_prefix@|$(call from_prefix,$(exec_prefix))|' \
 	-e 's|@libdir@|$(call from_prefix,$(libdir))|' -e 's|@includedir@|$(call from_prefix,$(includedir))|' \
-	-e 's|@PACKAGE_VERSION@|$(PACKAGE_VERSION)|' -e 's|@SOVERSION@|$(SOVERSION)|' \
+	-e 's|@PACKAGE_VERSION@|$(PACKAGE_VERSION)|' -e 's|@SONAME@|$(soname)|' -e 's|@SHARED_LIBRARY@|$(so_file)|' \
 	-e 's|@INCLUDEDIR_FROM_HERE@|$(shell realpath -m --relative-to='$(cmakedir)' '$(includedir)')|'
 
 installed_files = \
@@ -492,22 +493,33 @@ installed_files = \
 	$(pkgconfigdir)/libmio.pc $(cmakedir)/libmio-config.cmake $(cmakedir)/libmio-config-version.cmake \
 	$(installed_tools:$(B)/bin/%=$(bindir)/%)
 
-# The list of directories is kept relative to nothing: DESTDIR is part of every line.
-.PHONY: install uninstall installcheck
-install: lib tools
-	@$(make_directories) $(addprefix $(DESTDIR),$(includedir)/mio $(pkgconfigdir) $(cmakedir) $(if $(installed_tools),$(bindir)))
+# The list of directories is kept relative to nothing: DESTDIR is part of every line. In parts, for packages: what a program
+# needs that runs, what one needs that is built, and the tools.
+.PHONY: install install-lib install-dev install-tools install-done uninstall installcheck
+install: install-lib install-dev install-tools install-done
+
+install-lib: lib
+	@$(make_directories) $(DESTDIR)$(libdir)
+	@$(INSTALL) -m 755 $(shared_library) $(DESTDIR)$(libdir)
+	@ln -sf $(notdir $(shared_library)) $(DESTDIR)$(libdir)/$(soname)
+
+install-dev: lib
+	@$(make_directories) $(addprefix $(DESTDIR),$(includedir)/mio $(pkgconfigdir) $(cmakedir))
 	@$(INSTALL) -m 644 $(addprefix $(srcdir)/,$(filter-out include/mio/%,$(public_headers))) $(DESTDIR)$(includedir)
 	@$(INSTALL) -m 644 $(addprefix $(srcdir)/,$(filter include/mio/%,$(public_headers))) $(DESTDIR)$(includedir)/mio
 	@$(INSTALL) -m 644 $(static_library) $(DESTDIR)$(libdir)
-	@$(INSTALL) -m 755 $(shared_library) $(DESTDIR)$(libdir)
-	@ln -sf $(notdir $(shared_library)) $(DESTDIR)$(libdir)/$(soname)
 	@ln -sf $(soname) $(DESTDIR)$(libdir)/$(so_name)
 	@$(fill_in) $(srcdir)/libmio.pc.in >$(B)/libmio.pc
 	@$(fill_in) $(srcdir)/tools/build-aux/libmio-config.cmake.in >$(B)/libmio-config.cmake
 	@$(fill_in) $(srcdir)/tools/build-aux/libmio-config-version.cmake.in >$(B)/libmio-config-version.cmake
 	@$(INSTALL) -m 644 $(B)/libmio.pc $(DESTDIR)$(pkgconfigdir)
 	@$(INSTALL) -m 644 $(B)/libmio-config.cmake $(B)/libmio-config-version.cmake $(DESTDIR)$(cmakedir)
-	$(if $(installed_tools),@$(INSTALL) -m 755 $(installed_tools) $(DESTDIR)$(bindir))
+
+install-tools: tools
+	@$(make_directories) $(DESTDIR)$(bindir)
+	@$(INSTALL) -m 755 $(installed_tools) $(DESTDIR)$(bindir)
+
+install-done: install-lib install-dev install-tools
 	$(if $(DESTDIR),,@-if [ "$$(id -u)" = 0 ]; then ldconfig 2>/dev/null || true; fi)
 	@echo "installed libmio $(PACKAGE_VERSION) in $(DESTDIR)$(prefix)"
 
