@@ -552,13 +552,27 @@ dist:
 distcheck: dist
 	+@MAKE='$(MAKE)' $(srcdir)/tools/distcheck $(package) $(B)/distcheck CC='$(CC)' CXX='$(CXX)' $(if $(MIO_WERROR),--enable-werror)
 
+# What takes longer, or other packages, than `make check`: Debian's packages, another processor, the tarball as a packager
+# takes it.
+CROSS_HOST = aarch64-linux-gnu
+suite_deb = 'deb=$(srcdir)/tools/check-deb $(package) $(srcdir) $(B)/deb'
+suite_cross = 'cross=$(srcdir)/tools/check-cross $(srcdir) $(B)/cross $(CROSS_HOST)'
+.PHONY: check-deb check-cross check-more
+check-deb check-cross check-more: TEST_TIMEOUT = 3600
+check-deb: dist
+	$(call test,,$(suite_deb))
+check-cross:
+	$(call test,,$(suite_cross))
+check-more: dist
+	$(call test,,$(suite_deb) $(suite_cross) 'dist=$(MAKE) --no-print-directory distcheck')
+
 # --------------------------------------------------------------------------------------------------- cleaning
 
 .PHONY: clean distclean
 # build/ may be somebody's own build directory as well: only what this Makefile put there goes.
 clean:
 	@[ ! -d $(B)/distcheck ] || chmod -R u+w $(B)/distcheck
-	@rm -rf $(addprefix $(B)/,obj bin examples tests boot log coverage fuzz mutation soak distcheck macos ci flags libmio.pc \
+	@rm -rf $(addprefix $(B)/,obj bin examples tests boot log coverage fuzz mutation soak distcheck deb cross macos ci flags libmio.pc \
 		libmio-config.cmake libmio-config-version.cmake) $(B)/libmio.a $(B)/libmio.so* $(B)/libmio*.dylib
 	@rmdir $(B) 2>/dev/null || true
 
@@ -583,6 +597,7 @@ help:
 	@echo 'make coverage         lines and branches of lib/ that the tests reach, by room'
 	@echo 'make install          DESTDIR=... for packagers; uninstall, installcheck'
 	@echo 'make dist, distcheck  a tarball; build and test it'
+	@echo 'make check-more       distcheck, check-deb (Debian packages), check-cross (CROSS_HOST=aarch64-linux-gnu)'
 	@echo 'make clean, distclean'
 	@echo 'V=1 shows the commands; ./configure --help lists the options'
 
