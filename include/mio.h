@@ -11,6 +11,7 @@
 #include <mio/base.h>
 #include <mio/buf.h>
 #include <mio/error.h>
+#include <mio/export.h>
 #include <mio/fs.h>
 #include <mio/handle.h>
 #include <mio/hook.h>

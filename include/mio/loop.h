@@ -76,7 +76,7 @@ typedef struct mio_metrics {
     uint64_t accept_errors;
     uint64_t wakes;               /* system calls made to wake this loop */
     uint64_t allocations;         /* calls of the allocator */
-    int64_t slowest_callback_ns;  /* measured only while a watchdog is set */
+    int64_t slowest_callback_ns;  /* measured only while a watchdog is set, or the loop exported (mio/export.h) */
     uint64_t handles;             /* open now */
     uint64_t requests;            /* in flight now */
     uint64_t timers;              /* armed now, time-outs of streams and deadlines included */

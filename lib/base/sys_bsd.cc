@@ -372,7 +372,10 @@ ssize_t sys_notify_read(int kq, void *to, size_t n) {
 
 // --- what only Linux has --------------------------------------------------------------------------------------------
 
-void *sys_map_fd(int, size_t, int64_t) { return nullptr; }
+void *sys_map_fd(int fd, size_t size, int64_t offset) {
+    void *at = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, static_cast<off_t>(offset));
+    return at == MAP_FAILED ? nullptr : at;
+}
 ssize_t sys_read_nowait(int, void *, size_t) { return -EOPNOTSUPP; }
 int sys_pidfd_open(int) { return -ENOSYS; }
 int sys_child_kill(int pid, int, int number) { return negated(::kill(pid, number)); }

@@ -2,6 +2,7 @@
 
 #include "core/backend.h"
 #include "core/dispatch.h"
+#include "core/export.h"
 #include "core/job.h"
 #include "core/remote.h"
 
@@ -16,7 +17,8 @@ namespace mio {
 void callback_slow(loop *l, handle *h, const char *what, int64_t begun_ns) {
     const int64_t elapsed_ns = l->calls->monotonic_ns() - begun_ns;
     if (elapsed_ns > l->counters.slowest_callback_ns) l->counters.slowest_callback_ns = elapsed_ns;
-    if (elapsed_ns < l->options.watchdog_ns) return;
+    if (l->shown != nullptr) export_callback(l, elapsed_ns);
+    if (l->options.watchdog == nullptr || elapsed_ns < l->options.watchdog_ns) return;
     l->options.watchdog(loop_public(l), theirs<mio_handle_t>(h), what, elapsed_ns, l->options.watchdog_arg);
 }
 

@@ -8,6 +8,7 @@
 #include "base/thread_life.h"
 #include "core/backend.h"
 #include "core/dispatch.h"
+#include "core/export.h"
 #include "core/job.h"
 #include "core/options.h"
 #include "core/remote.h"
@@ -113,6 +114,7 @@ static void handles_leave(loop *l) {
 
 // Undoes what loop_create did, from the last step to the first. Also the end of destroy.
 void loop_free(loop *l, bool in_child) {
+    export_close(l, in_child);
     if (l->backend_state != nullptr) backend_close(l, in_child);
     if (l->buffers != nullptr) {
         pool_close(l);
@@ -179,6 +181,7 @@ int loop_create(loop **out, const mio_loop_options_t *options, const struct sys 
     l->mem = mem;
     l->made_with = calls;
     l->options = complete;
+    l->clocked = complete.watchdog != nullptr;
     const size_t usual = complete.write_high < complete.write_queue_max ? complete.write_high : complete.write_queue_max;
     l->usual_write = usual < MIO_BUF_SIZE_MAX ? usual : MIO_BUF_SIZE_MAX;
     error = loop_fill(l, calls);

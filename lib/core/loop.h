@@ -40,6 +40,7 @@ struct loop {
     handle *current;            // whose callback ran last; nullptr after it was abandoned
     bool now_fresh;             // now_ns was read in this turn
     bool flush_alone;           // what is being submitted is all that this flush has
+    bool clocked;               // callbacks are timed: for the watchdog, or for who looks at an exported loop
 
     int64_t now_ns;
     uint64_t thread;            // thread_number of its thread; others may look (loop_thread)
@@ -73,6 +74,7 @@ struct loop {
     mio_loop_metrics_t counters;
     struct wheel wheel;
     channel *watches;           // what all watches share, while there is one (io/watch.h)
+    struct exported *shown;     // to other processes (core/export.h)
     const struct sys *made_with; // whose memory the loop itself is; calls may have become a world's since
 };
 
@@ -129,7 +131,7 @@ void callback_slow(loop *l, handle *h, const char *what, int64_t begun_ns);
 inline int64_t callback_begin(loop *l, handle *h) {
     l->current = h;
     l->counters.callbacks++;
-    return __builtin_expect(l->options.watchdog != nullptr, 0) ? l->calls->monotonic_ns() : 0;
+    return __builtin_expect(l->clocked, 0) ? l->calls->monotonic_ns() : 0;
 }
 
 // true: h was not abandoned in its callback and may be touched. what: for the watchdog.

@@ -9,6 +9,7 @@
 
 #include "core/backend.h"
 #include "core/dispatch.h"
+#include "core/export.h"
 #include "core/job.h"
 #include "core/remote.h"
 
@@ -94,7 +95,9 @@ static int turn_poll(loop *l, int64_t limit_ns) {
         else l->counters.polls_waited++;
     }
     l->counters.polls++;
+    if (__builtin_expect(l->shown != nullptr, 0) && timeout_ns != 0) export_sleeps(l);
     error = l->with->poll(l, timeout_ns);
+    if (__builtin_expect(l->shown != nullptr, 0) && timeout_ns != 0) export_wakes(l);
     if (timeout_ns != 0 || box->asleep.load(std::memory_order_relaxed) != 0)
         box->asleep.store(0, std::memory_order_relaxed);
     l->now_fresh = false;
@@ -170,6 +173,7 @@ static void turn_feed_starved(loop *l) {
 int loop_turn(loop *l, int64_t timeout_ns) {
     l->counters.turns++;
     l->now_fresh = false;
+    if (__builtin_expect(l->shown != nullptr, 0)) export_turn(l);
     timers_run(l);
     if (l->hooks_active[MIO_HOOK_IDLE] != 0) hook_run_phase(l, MIO_HOOK_IDLE);
     if (l->hooks_active[MIO_HOOK_PREPARE] != 0) hook_run_phase(l, MIO_HOOK_PREPARE);

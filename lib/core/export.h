@@ -1,0 +1,26 @@
+// The page that an exported loop writes and others read (mio/export.h): a sequence lock over words, so that a reader of
+// another process never takes half of one state and half of the next.
+#pragma once
+
+#include "core/loop.h"
+
+#include <mio/export.h>
+
+#include <atomic>
+
+namespace mio {
+
+struct exported; // of an exported loop
+
+// Around a sleep, and once per turn; only for a loop that is exported.
+void export_turn(loop *l);
+void export_sleeps(loop *l);
+void export_wakes(loop *l);
+
+// A callback took so long.
+void export_callback(loop *l, int64_t elapsed_ns);
+
+// The loop ends: the file goes, unless it is the parent's.
+void export_close(loop *l, bool in_child);
+
+}

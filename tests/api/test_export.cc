@@ -1,0 +1,214 @@
+// Exported loops: the file that others look at.
+#include "harness.h"
+
+#include <atomic>
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+using namespace api;
+
+struct place {
+    char directory[64];
+    char path[96];
+};
+
+static void place_make(place *p) {
+    snprintf(p->directory, sizeof p->directory, "/tmp/mio-export-XXXXXX");
+    ck_assert_ptr_nonnull(mkdtemp(p->directory));
+    snprintf(p->path, sizeof p->path, "%s/page", p->directory);
+}
+
+static void place_end(const place *p) { assert_is(rmdir(p->directory), 0); }
+
+static mio_export_t look(const char *path) {
+    mio_export_t seen = MIO_EXPORT_INIT;
+    assert_is(mio_export_read(path, &seen), 0);
+    return seen;
+}
+
+TEST(an_export_answers_each_mistake) {
+    mio_loop_t *loop = loop_open();
+    place p;
+    place_make(&p);
+    char missing[128], longer[400];
+    snprintf(missing, sizeof missing, "%s/not/there", p.directory);
+    memset(longer, 'x', sizeof longer - 1);
+    longer[sizeof longer - 1] = 0;
+    assert_is(mio_loop_export(nullptr, nullptr, p.path), MIO_EINVAL);
+    assert_is(mio_loop_export(loop, longer, p.path), MIO_EINVAL);
+    assert_is(mio_loop_export(loop, nullptr, longer), MIO_EINVAL);
+    assert_is(mio_loop_export(loop, nullptr, ""), MIO_EINVAL);
+    if (on_sim()) {
+        assert_is(mio_loop_export(loop, nullptr, p.path), MIO_ENOTSUP);
+        place_end(&p);
+        return;
+    }
+    assert_is(mio_loop_export(loop, nullptr, missing), MIO_ENOENT);
+    assert_is(mio_loop_export(loop, nullptr, p.directory), MIO_EEXIST);
+    assert_is(symlink("elsewhere", p.path), 0);
+    assert_is(mio_loop_export(loop, nullptr, p.path), MIO_EEXIST); // not through a link that somebody put there
+    assert_is(unlink(p.path), 0);
+    assert_is(mio_loop_export(loop, nullptr, p.path), 0);
+    assert_is(mio_loop_export(loop, nullptr, p.path), MIO_EALREADY);
+    loop_close(loop);
+    place_end(&p);
+}
+
+TEST(a_read_of_an_export_answers_each_mistake) {
+    place p;
+    place_make(&p);
+    mio_export_t seen = MIO_EXPORT_INIT;
+    assert_is(mio_export_read(nullptr, &seen), MIO_EINVAL);
+    assert_is(mio_export_read(p.path, nullptr), MIO_EINVAL);
+    assert_is(mio_export_read(p.path, &seen), MIO_ENOENT);
+    assert_is(mio_export_read(p.directory, &seen), MIO_EINVAL);
+    const int fd = open(p.path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    assert_ok(fd);
+    assert_is(mio_export_read(p.path, &seen), MIO_EINVAL); // an empty file
+    assert_is(ftruncate(fd, 4096), 0);
+    assert_is(mio_export_read(p.path, &seen), MIO_EINVAL); // of nothing
+    close(fd);
+    assert_is(unlink(p.path), 0);
+    assert_is(mkfifo(p.path, 0600), 0);
+    assert_is(mio_export_read(p.path, &seen), MIO_EINVAL); // and does not wait for a writer
+    assert_is(unlink(p.path), 0);
+    seen.size = 0;
+    assert_is(mio_export_read(p.path, &seen), MIO_EINVAL);
+    place_end(&p);
+}
+
+TEST(an_export_shows_the_metrics_until_the_loop_ends) {
+    KERNEL_ONLY("a world's loops are not exported");
+    mio_loop_t *loop = loop_open();
+    place p;
+    place_make(&p);
+    assert_is(mio_loop_export(loop, "front", p.path), 0);
+    struct stat facts;
+    assert_is(stat(p.path, &facts), 0);
+    assert_is(facts.st_mode & 0777, 0600);
+    mio_export_t seen = look(p.path);
+    assert_is(seen.pid, getpid());
+    ck_assert_str_eq(seen.name, "front");
+    ck_assert_str_eq(seen.backend, mio_loop_backend(loop));
+    ck_assert_int_gt(seen.exported_ns, 0);
+    mio_timer_t *timer;
+    assert_is(mio_timer_create(loop, &timer), 0);
+    assert_is(mio_timer_start(timer, 20 * MIO_MILLISECOND, 0, [](mio_timer_t *, void *arg) {
+        const mio_export_t inside = look(static_cast<const place *>(arg)->path);
+        // What was written before the sleep is what is seen now.
+        ck_assert_int_gt(inside.asleep_since_ns, 0);
+        assert_is(inside.metrics.handles, 1);
+        busy_ns(3 * MIO_MILLISECOND);
+    }, &p), 0);
+    run_to_end(loop);
+    assert_is(mio_timer_start(timer, 60 * MIO_MILLISECOND, 0, timer_stops, nullptr), 0);
+    run_to_stop(loop);
+    seen = look(p.path);
+    ck_assert_int_ge(seen.metrics.timers_fired, 1);
+    ck_assert_int_ge(seen.metrics.polls_waited, 2);
+    ck_assert_int_ge(seen.asleep_ns, 10 * MIO_MILLISECOND);
+    ck_assert_int_ge(seen.slowest_ns, 3 * MIO_MILLISECOND);
+    ck_assert_int_ge(metrics(loop).slowest_callback_ns, 3 * MIO_MILLISECOND);
+    loop_close(loop);
+    assert_is(access(p.path, F_OK), -1);
+    place_end(&p);
+}
+
+TEST(a_shorter_look_at_an_export_fills_what_it_knows) {
+    KERNEL_ONLY("a world's loops are not exported");
+    mio_loop_t *loop = loop_open();
+    place p;
+    place_make(&p);
+    assert_is(mio_loop_export(loop, nullptr, p.path), 0);
+    mio_export_t seen;
+    memset(&seen, 0x5a, sizeof seen);
+    seen.size = offsetof(mio_export_t, name);
+    assert_is(mio_export_read(p.path, &seen), 0);
+    assert_is(seen.pid, getpid());
+    assert_is(seen.name[0], 0x5a);
+    loop_close(loop);
+    place_end(&p);
+}
+
+TEST(two_loops_are_exported_to_files_of_their_own) {
+    KERNEL_ONLY("a world's loops are not exported");
+    mio_loop_t *a = loop_open(), *b = loop_open();
+    assert_is(mio_loop_export(a, "a", nullptr), 0);
+    assert_is(mio_loop_export(b, "b", nullptr), 0);
+    char prefix[64];
+    snprintf(prefix, sizeof prefix, MIO_EXPORT_PREFIX "%d.", getpid());
+    const char *directory = access(MIO_EXPORT_DIRECTORY, F_OK) == 0 ? MIO_EXPORT_DIRECTORY : MIO_EXPORT_DIRECTORY_2;
+    for (int expected = 2; expected >= 0; expected -= 2) {
+        int found = 0;
+        DIR *list = opendir(directory);
+        ck_assert_ptr_nonnull(list);
+        while (const dirent *entry = readdir(list)) found += strncmp(entry->d_name, prefix, strlen(prefix)) == 0;
+        closedir(list);
+        assert_is(found, expected);
+        if (expected == 0) break;
+        loop_close(a);
+        loop_close(b);
+    }
+}
+
+// The words of one state belong together, whoever looks, whenever.
+TEST(who_looks_while_the_loop_turns_sees_whole_states) {
+    KERNEL_ONLY("a world's loops are not exported");
+    mio_loop_t *loop = loop_open();
+    static place p;
+    static std::atomic<bool> over;
+    over = false;
+    place_make(&p);
+    assert_is(mio_loop_export(loop, nullptr, p.path), 0);
+    pthread_t reader;
+    assert_is(pthread_create(&reader, nullptr, [](void *) -> void * {
+        intptr_t looks = 0;
+        uint64_t turns = 0;
+        while (!over.load()) {
+            mio_export_t seen = MIO_EXPORT_INIT;
+            const int error = mio_export_read(p.path, &seen);
+            if (error == MIO_EAGAIN) continue; // descheduled in the midst of it
+            if (error != 0 || seen.metrics.turns < turns || seen.metrics.polls + 1 < seen.metrics.turns) return nullptr;
+            turns = seen.metrics.turns;
+            looks++;
+        }
+        return reinterpret_cast<void *>(looks);
+    }, nullptr), 0);
+    mio_timer_t *timer;
+    assert_is(mio_timer_create(loop, &timer), 0);
+    assert_is(mio_timer_start(timer, 0, 100 * MIO_MICROSECOND, [](mio_timer_t *self, void *) {
+        static int rounds;
+        if (++rounds == 300) mio_timer_stop(self);
+    }, nullptr), 0);
+    run_to_end(loop);
+    over = true;
+    void *looks;
+    assert_is(pthread_join(reader, &looks), 0);
+    ck_assert_int_gt(reinterpret_cast<intptr_t>(looks), 0);
+    loop_close(loop);
+    place_end(&p);
+}
+
+TEST(a_forks_child_leaves_the_file_to_its_parent) {
+    KERNEL_ONLY("a world's loops are not exported");
+    mio_loop_t *loop = loop_open();
+    place p;
+    place_make(&p);
+    assert_is(mio_loop_export(loop, nullptr, p.path), 0);
+    const pid_t child = fork();
+    assert_ok(child);
+    if (child == 0) {
+        const bool good = mio_loop_export(loop, nullptr, nullptr) == MIO_EPERM && mio_loop_destroy(loop, 0) == 0;
+        leave(good ? 0 : 1);
+    }
+    assert_is(child_status(child), 0);
+    assert_is(look(p.path).pid, getpid());
+    loop_close(loop);
+    assert_is(access(p.path, F_OK), -1);
+    place_end(&p);
+}
