@@ -128,10 +128,12 @@ example_sources := $(sort $(wildcard $(srcdir)/examples/*.cc $(srcdir)/examples/
 examples := $(patsubst $(srcdir)/examples/%,$(B)/examples/%,$(basename $(example_sources)))
 load_sources := $(sort $(wildcard $(srcdir)/tools/load/*.cc))
 info_sources := $(sort $(wildcard $(srcdir)/tools/info/*.cc))
+top_sources := $(sort $(wildcard $(srcdir)/tools/top/*.cc))
 bench_sources := $(sort $(wildcard $(srcdir)/tools/bench/*.cc))
 load := $(if $(load_sources),$(B)/bin/mio-load)
 info_tool := $(if $(info_sources),$(B)/bin/mio-info)
-installed_tools := $(strip $(load) $(info_tool))
+top_tool := $(if $(top_sources),$(B)/bin/mio-top)
+installed_tools := $(strip $(load) $(info_tool) $(top_tool))
 bench := $(if $(bench_sources),$(B)/bin/mio-bench)
 
 # Programs see what a user sees: the public headers and libmio.a. mio-bench measures the bare timing wheel as well.
@@ -169,6 +171,7 @@ $(B)/examples/%: $(B)/obj/examples/%.o $(static_library)
 
 $(B)/bin/mio-load: $(call objects,$(load_sources)) $(static_library)
 $(B)/bin/mio-info: $(call objects,$(info_sources)) $(static_library)
+$(B)/bin/mio-top: $(call objects,$(top_sources)) $(static_library)
 $(B)/bin/mio-bench: $(call objects,$(bench_sources)) $(static_library)
 $(B)/bin/mio-bench: private LIBS += $(if $(filter yes,$(HAVE_LIBURING)),-luring)
 $(B)/bin/%:
@@ -581,7 +584,7 @@ distclean: clean
 	@if [ '$(srcdir)' != . ] && grep -q 'written by configure' Makefile; then rm -f Makefile; fi
 
 help:
-	@echo 'make                  the library, mio-load and mio-info'
+	@echo 'make                  the library, mio-load, mio-info and mio-top'
 	@echo 'make check            set everything up, build, run every test'
 	@echo 'make demo             set everything up, build, put the echo server under load'
 	@echo 'make check-PART       PART: api $(BACKENDS) kqueue unit abi examples inject kernel includes configure readme,'
@@ -602,6 +605,6 @@ help:
 	@echo 'V=1 shows the commands; ./configure --help lists the options'
 
 -include $(patsubst %.o,%.d,$(lib_objects) $(odr_objects) $(model_objects) \
-	$(call objects,$(example_sources) $(load_sources) $(info_sources) $(bench_sources) $(api_sources) $(unit_sources) \
+	$(call objects,$(example_sources) $(load_sources) $(info_sources) $(top_sources) $(bench_sources) $(api_sources) $(unit_sources) \
 	$(support_sources) $(torture_sources) $(kernel_sources) $(inject_sources) \
 	$(wildcard $(srcdir)/tests/fuzz/*.cc) $(boot_sources)))
