@@ -362,6 +362,7 @@ suite_inject = $(if $(inject),$(foreach b,$(BACKENDS),'inject[$(b)]=$(inject) --
 	'inject[self-test]=$(inject) --backend=epoll --filter=a_backend_that_is_not_there --longest=10000 --jobs=4')
 suite_examples = $(if $(wildcard $(srcdir)/tests/examples/run),'examples=$(srcdir)/tests/examples/run $(B)/examples')
 suite_kernel = $(if $(kernel),'kernel=$(srcdir)/tests/kernel/run $(B)')
+suite_tracing = 'tracing=$(srcdir)/tools/check-tracing $(srcdir) $(B)'
 suite_readme = 'readme=$(srcdir)/tools/check-readme $(srcdir) $(static_library)'
 
 odr_built = $(if $(filter 0,$(is_gcc)),,$(odr_objects))
@@ -390,7 +391,7 @@ run_suites = $(suite_unit) $(call suite_api,$(BACKENDS)) \
 .PHONY: check check-tests check-quick check-unit check-api $(BACKENDS:%=check-%) check-kqueue check-abi check-examples check-inject check-kernel \
 	check-includes check-configure check-readme torture
 check:
-	$(call test,$(running_tests) $(odr_built),$(suite_includes) $(suite_called) $(suite_mutation) $(suite_configure) $(suite_abi) $(suite_readme) $(run_suites) $(suite_kernel))
+	$(call test,$(running_tests) $(odr_built),$(suite_includes) $(suite_called) $(suite_mutation) $(suite_configure) $(suite_abi) $(suite_readme) $(suite_tracing) $(run_suites) $(suite_kernel))
 # What runs code of the library: what a sanitizer can say something about.
 check-tests:
 	$(call test,$(running_tests),$(run_suites))
@@ -480,6 +481,9 @@ coverage:
 
 pkgconfigdir = $(libdir)/pkgconfig
 cmakedir = $(libdir)/cmake/libmio
+gdbdir = $(datadir)/gdb/auto-load$(libdir)
+bpftracedir = $(datadir)/libmio/bpftrace
+bpftrace_scripts := $(sort $(wildcard $(srcdir)/tools/bpftrace/*.bt))
 install_list = install.dirs
 make_directories = $(srcdir)/tools/build-aux/make-directories $(install_list)
 
@@ -494,7 +498,8 @@ installed_files = \
 	$(public_headers:include/%=$(includedir)/%) \
 	$(libdir)/libmio.a $(libdir)/$(so_name) $(libdir)/$(soname) $(libdir)/$(so_file) \
 	$(pkgconfigdir)/libmio.pc $(cmakedir)/libmio-config.cmake $(cmakedir)/libmio-config-version.cmake \
-	$(installed_tools:$(B)/bin/%=$(bindir)/%)
+	$(installed_tools:$(B)/bin/%=$(bindir)/%) \
+	$(gdbdir)/$(so_file)-gdb.py $(addprefix $(bpftracedir)/,$(notdir $(bpftrace_scripts)))
 
 # The list of directories is kept relative to nothing: DESTDIR is part of every line. In parts, for packages: what a program
 # needs that runs, what one needs that is built, and the tools.
@@ -507,7 +512,7 @@ install-lib: lib
 	@ln -sf $(notdir $(shared_library)) $(DESTDIR)$(libdir)/$(soname)
 
 install-dev: lib
-	@$(make_directories) $(addprefix $(DESTDIR),$(includedir)/mio $(pkgconfigdir) $(cmakedir))
+	@$(make_directories) $(addprefix $(DESTDIR),$(includedir)/mio $(pkgconfigdir) $(cmakedir))$(cmakedir) $(gdbdir) $(bpftracedir) $(if $(installed_tools),$(bindir)))
 	@$(INSTALL) -m 644 $(addprefix $(srcdir)/,$(filter-out include/mio/%,$(public_headers))) $(DESTDIR)$(includedir)
 	@$(INSTALL) -m 644 $(addprefix $(srcdir)/,$(filter include/mio/%,$(public_headers))) $(DESTDIR)$(includedir)/mio
 	@$(INSTALL) -m 644 $(static_library) $(DESTDIR)$(libdir)
@@ -519,7 +524,9 @@ install-dev: lib
 	@$(INSTALL) -m 644 $(B)/libmio-config.cmake $(B)/libmio-config-version.cmake $(DESTDIR)$(cmakedir)
 
 install-tools: tools
-	@$(make_directories) $(DESTDIR)$(bindir)
+	@$(make_directories)@$(INSTALL) -m 644 $(srcdir)/tools/gdb/libmio-gdb.py $(DESTDIR)$(gdbdir)/$(so_file)-gdb.py
+	@$(INSTALL) -m 755 $(bpftrace_scripts) $(DESTDIR)$(bpftracedir)
+	$(if $(DESTDIR)$(bindir)
 	@$(INSTALL) -m 755 $(installed_tools) $(DESTDIR)$(bindir)
 
 install-done: install-lib install-dev install-tools
@@ -528,7 +535,7 @@ install-done: install-lib install-dev install-tools
 
 uninstall:
 	@rm -f $(addprefix $(DESTDIR),$(installed_files))
-	@rmdir $(DESTDIR)$(includedir)/mio $(DESTDIR)$(cmakedir) 2>/dev/null || true
+	@rmdir $(DESTDIR)$(includedir)/mio $(DESTDIR)$(cmakedir) $(DESTDIR)$(bpftracedir) 2>/dev/null || true
 	@$(srcdir)/tools/build-aux/remove-directories $(install_list)
 	$(if $(DESTDIR),,@-if [ "$$(id -u)" = 0 ]; then ldconfig 2>/dev/null || true; fi)
 	@echo "removed libmio from $(DESTDIR)$(prefix)"

@@ -19,7 +19,7 @@ typedef struct mio_export {
     char name[32];          /* as the program named the loop */
     char backend[16];       /* "io_uring", "epoll", ... */
     int64_t exported_ns;    /* when this began */
-    int64_t written_ns;     /* when the loop last wrote: before it sleeps, and every 50 ms of its turns */
+    int64_t written_ns;     /* when the loop last wrote: before a sleep, every 50 ms of turns, at a run's end */
     int64_t asleep_ns;      /* what it spent asleep, up to written_ns */
     int64_t asleep_since_ns; /* 0: it was awake; else it sleeps since then, or has not found the time to write again */
     int64_t slowest_ns;     /* the longest callback of the second before written_ns or the one before that */

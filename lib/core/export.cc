@@ -73,6 +73,13 @@ void export_turn(loop *l) {
     write_state(l, x);
 }
 
+void export_rests(loop *l) {
+    exported *x = l->shown;
+    x->now.written_ns = l->calls->monotonic_ns();
+    second_ends(x, x->now.written_ns);
+    write_state(l, x);
+}
+
 void export_sleeps(loop *l) {
     exported *x = l->shown;
     const int64_t now_ns = l->calls->monotonic_ns();

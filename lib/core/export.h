@@ -12,8 +12,9 @@ namespace mio {
 
 struct exported; // of an exported loop
 
-// Around a sleep, and once per turn; only for a loop that is exported.
+// Once per turn, around a sleep, and when a run ends; only for a loop that is exported.
 void export_turn(loop *l);
+void export_rests(loop *l);
 void export_sleeps(loop *l);
 void export_wakes(loop *l);
 

@@ -53,6 +53,7 @@ handle *handle_create(loop *l, int kind) {
     h->kind = static_cast<uint8_t>(kind);
     h->state = handle_state::open;
     l->open_handles++;
+    MIO_PROBE3(handle_open, l, h, kind);
     return h;
 }
 
@@ -166,6 +167,7 @@ void closings_run(loop *l) {
         if (h->extra != nullptr) memory_release(&l->mem, h->extra, sizeof(extension));
         if (before) l->alive--;
         l->open_handles--;
+        MIO_PROBE3(handle_end, l, h, h->kind);
         slab_give(&l->slabs[h->kind], h);
     }
 }

@@ -238,6 +238,7 @@ static bool stop_seen(loop *l) {
 }
 
 static int run_end(loop *l, int result) {
+    if (l->shown != nullptr) export_rests(l);
     loop_set_running(l, false);
     arena_set_thread(l->buffers, 0); // the next run may be another thread's, while this one still holds buffers
     return result;

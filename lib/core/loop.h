@@ -3,6 +3,7 @@
 #pragma once
 
 #include "base/poison.h"
+#include "base/probe.h"
 #include "base/slab.h"
 #include "base/wheel.h"
 #include "core/handle.h"
@@ -131,12 +132,14 @@ void callback_slow(loop *l, handle *h, const char *what, int64_t begun_ns);
 inline int64_t callback_begin(loop *l, handle *h) {
     l->current = h;
     l->counters.callbacks++;
+    MIO_PROBE3(callback_begin, l, h, h == nullptr ? 0 : h->kind);
     return __builtin_expect(l->clocked, 0) ? l->calls->monotonic_ns() : 0;
 }
 
 // true: h was not abandoned in its callback and may be touched. what: for the watchdog.
 inline bool callback_end(loop *l, handle *h, int64_t begun_ns, const char *what) {
     const bool survived = l->current == h;
+    MIO_PROBE3(callback_end, l, h, what);
     if (__builtin_expect(begun_ns != 0, 0)) callback_slow(l, survived ? h : nullptr, what, begun_ns);
     return survived;
 }
@@ -321,6 +324,7 @@ inline void request_init(lane_request *req, handle *owner, op_code op, unsigned 
     req->held = 0;
     req->deadline.state = timer_state::idle; // its links are set when it is armed
     req->deadline.owner = REQUEST_TIMER_OWNER;
+    MIO_PROBE3(request_begin, owner, req, op_table[static_cast<unsigned>(op)].name);
 }
 
 inline lane_request *request_create(loop *l, handle *owner, op_code op, unsigned n) {
@@ -351,6 +355,7 @@ inline mio_req_t request_id(const lane_request *req) {
 // Popped from its lane and called back: the slot goes back. Its buffers are the caller's affair.
 void timer_disarm(loop *l, timer_node *node);
 inline void request_free(loop *l, lane_request *req) {
+    MIO_PROBE3(request_end, req->owner, req, req->result);
     if (__builtin_expect(req->deadline.state != timer_state::idle, 0)) timer_disarm(l, &req->deadline);
     req->state = request_state::free;
     handle_requests_remove(l, req->owner);

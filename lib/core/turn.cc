@@ -96,7 +96,9 @@ static int turn_poll(loop *l, int64_t limit_ns) {
     }
     l->counters.polls++;
     if (__builtin_expect(l->shown != nullptr, 0) && timeout_ns != 0) export_sleeps(l);
+    MIO_PROBE(poll_begin, l, timeout_ns);
     error = l->with->poll(l, timeout_ns);
+    MIO_PROBE(poll_end, l, error);
     if (__builtin_expect(l->shown != nullptr, 0) && timeout_ns != 0) export_wakes(l);
     if (timeout_ns != 0 || box->asleep.load(std::memory_order_relaxed) != 0)
         box->asleep.store(0, std::memory_order_relaxed);
@@ -172,6 +174,7 @@ static void turn_feed_starved(loop *l) {
 
 int loop_turn(loop *l, int64_t timeout_ns) {
     l->counters.turns++;
+    MIO_PROBE(turn, l, l->counters.turns);
     l->now_fresh = false;
     if (__builtin_expect(l->shown != nullptr, 0)) export_turn(l);
     timers_run(l);
