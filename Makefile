@@ -512,7 +512,7 @@ install-lib: lib
 	@ln -sf $(notdir $(shared_library)) $(DESTDIR)$(libdir)/$(soname)
 
 install-dev: lib
-	@$(make_directories) $(addprefix $(DESTDIR),$(includedir)/mio $(pkgconfigdir) $(cmakedir))$(cmakedir) $(gdbdir) $(bpftracedir) $(if $(installed_tools),$(bindir)))
+	@$(make_directories) $(addprefix $(DESTDIR),$(includedir)/mio $(pkgconfigdir) $(cmakedir) $(gdbdir))
 	@$(INSTALL) -m 644 $(addprefix $(srcdir)/,$(filter-out include/mio/%,$(public_headers))) $(DESTDIR)$(includedir)
 	@$(INSTALL) -m 644 $(addprefix $(srcdir)/,$(filter include/mio/%,$(public_headers))) $(DESTDIR)$(includedir)/mio
 	@$(INSTALL) -m 644 $(static_library) $(DESTDIR)$(libdir)
@@ -522,12 +522,12 @@ install-dev: lib
 	@$(fill_in) $(srcdir)/tools/build-aux/libmio-config-version.cmake.in >$(B)/libmio-config-version.cmake
 	@$(INSTALL) -m 644 $(B)/libmio.pc $(DESTDIR)$(pkgconfigdir)
 	@$(INSTALL) -m 644 $(B)/libmio-config.cmake $(B)/libmio-config-version.cmake $(DESTDIR)$(cmakedir)
+	@$(INSTALL) -m 644 $(srcdir)/tools/gdb/libmio-gdb.py $(DESTDIR)$(gdbdir)/$(so_file)-gdb.py
 
 install-tools: tools
-	@$(make_directories)@$(INSTALL) -m 644 $(srcdir)/tools/gdb/libmio-gdb.py $(DESTDIR)$(gdbdir)/$(so_file)-gdb.py
-	@$(INSTALL) -m 755 $(bpftrace_scripts) $(DESTDIR)$(bpftracedir)
-	$(if $(DESTDIR)$(bindir)
+	@$(make_directories) $(addprefix $(DESTDIR),$(bindir) $(bpftracedir))
 	@$(INSTALL) -m 755 $(installed_tools) $(DESTDIR)$(bindir)
+	@$(INSTALL) -m 755 $(bpftrace_scripts) $(DESTDIR)$(bpftracedir)
 
 install-done: install-lib install-dev install-tools
 	$(if $(DESTDIR),,@-if [ "$$(id -u)" = 0 ]; then ldconfig 2>/dev/null || true; fi)
