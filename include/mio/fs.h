@@ -92,13 +92,13 @@ typedef void (*mio_fs_read_cb)(mio_loop_t *loop, int64_t n, mio_buf_t *bufs, uns
 /* status 0: all of it was written. Else `written` bytes were before the error. The buffers are as they were given. */
 typedef void (*mio_fs_write_cb)(mio_loop_t *loop, int status, int64_t written, mio_buf_t *bufs, unsigned nbufs,
                                 void *arg);
-typedef void (*mio_fs_stat_cb)(mio_loop_t *loop, int status, const mio_fs_facts_t *facts, void *arg); /* or NULL */
-typedef void (*mio_fs_statfs_cb)(mio_loop_t *loop, int status, const mio_fs_space_t *space, void *arg); /* or NULL */
-typedef void (*mio_fs_path_cb)(mio_loop_t *loop, int status, const char *path, void *arg); /* or NULL */
+typedef void (*mio_fs_stat_cb)(mio_loop_t *loop, int status, const mio_fs_facts_t *facts, void *arg); /* < 0: facts is NULL */
+typedef void (*mio_fs_statfs_cb)(mio_loop_t *loop, int status, const mio_fs_space_t *space, void *arg); /* < 0: NULL */
+typedef void (*mio_fs_path_cb)(mio_loop_t *loop, int status, const char *path, void *arg); /* < 0: path is NULL */
 typedef void (*mio_fs_temp_cb)(mio_loop_t *loop, int fd, const char *path, void *arg); /* fd < 0: path is NULL */
 /* status 0: n > 0 entries. MIO_EOF: there are no more. Else an error. */
 typedef void (*mio_fs_readdir_cb)(mio_loop_t *loop, int status, const mio_fs_entry_t *entries, unsigned n, void *arg);
-typedef void (*mio_fs_copy_cb)(mio_loop_t *loop, int status, int64_t bytes, void *arg);
+typedef void (*mio_fs_copy_cb)(mio_loop_t *loop, int status, int64_t bytes, void *arg); /* bytes: copied, as far as is known */
 
 MIO_BEGIN
 

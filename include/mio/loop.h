@@ -124,7 +124,8 @@ MIO_API int64_t mio_loop_now_ns(const mio_loop_t *loop);
 /* Keeps the loop alive (+1) or no longer (-1), whatever else is on it. MIO_EINVAL: below zero. */
 MIO_API int mio_loop_hold(mio_loop_t *loop, int delta);
 
-MIO_API void *mio_loop_data(const mio_loop_t *loop); /* a pointer of the program's. [in diagnostics] */
+/* A pointer of the program's; the library never looks at it. NULL: none was set, or no loop. [in diagnostics] */
+MIO_API void *mio_loop_data(const mio_loop_t *loop);
 MIO_API int mio_loop_set_data(mio_loop_t *loop, void *data);
 
 /* "epoll", "sim", ...; "" for NULL. [in diagnostics] */

@@ -36,9 +36,9 @@ typedef struct mio_stdio {
 /* Flags of mio_process_options. */
 #define MIO_PROCESS_PATH 1u     /* a file without a slash is looked for in PATH: of envp if given, else of this process */
 #define MIO_PROCESS_DETACHED 2u /* in a session of its own (setsid(2)) */
-#define MIO_PROCESS_UID 4u      /* `uid` counts, */
-#define MIO_PROCESS_GID 8u      /* `gid` */
-#define MIO_PROCESS_GROUPS 16u  /* and `groups`. With UID or GID and without GROUPS a privileged program's child has none */
+#define MIO_PROCESS_UID 4u      /* `uid` counts */
+#define MIO_PROCESS_GID 8u      /* `gid` counts */
+#define MIO_PROCESS_GROUPS 16u  /* `groups` counts. With UID or GID and without GROUPS a privileged program's child has none */
 
 /* All of it is copied or used up before mio_process_spawn returns. */
 typedef struct mio_process_options {

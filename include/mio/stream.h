@@ -123,6 +123,7 @@ MIO_API int64_t mio_stream_try_write(mio_stream_t *stream, const void *ptr, size
  * be NULL. Writes after it are MIO_EPIPE; a second one is MIO_EPIPE. */
 MIO_API mio_req_t mio_stream_shutdown(mio_stream_t *stream, mio_stream_cb cb, void *arg);
 
+/* Bytes of the write queue that are not sent yet; 0 for NULL and for a stream that is closing. */
 MIO_API size_t mio_stream_queued_bytes(const mio_stream_t *stream);
 
 /* Marks of the write queue in bytes, low <= high; cb (may be NULL) once per crossing, from the turn. 0, 0: the loop's

@@ -31,7 +31,7 @@ MIO_API int mio_timer_stop(mio_timer_t *timer);
 
 MIO_API int mio_timer_is_active(const mio_timer_t *timer);   /* 0 or 1 */
 MIO_API int64_t mio_timer_due_ns(const mio_timer_t *timer);  /* when it fires; MIO_NEVER: stopped */
-MIO_API int64_t mio_timer_repeat_ns(const mio_timer_t *timer);
+MIO_API int64_t mio_timer_repeat_ns(const mio_timer_t *timer); /* 0: once. MIO_EINVAL, MIO_EBADF */
 
 MIO_END
 

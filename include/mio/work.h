@@ -41,9 +41,9 @@ MIO_DEFINE_INIT_(mio_work_options_t);
 typedef struct mio_workers_options {
     size_t size;
     uint32_t threads;     /* at most, 1 to 1024; default 8 */
-    uint32_t work_max;    /* of these, so many at once for a lane: default all, */
-    uint32_t files_max;   /* all, */
-    uint32_t resolve_max; /* and half of them */
+    uint32_t work_max;    /* of these, so many at once for MIO_LANE_WORK; default all */
+    uint32_t files_max;   /* for MIO_LANE_FILES; default all */
+    uint32_t resolve_max; /* for MIO_LANE_RESOLVE; default half of them */
 } mio_workers_options_t;
 MIO_DEFINE_INIT_(mio_workers_options_t);
 #define MIO_WORKERS_OPTIONS_INIT MIO_OPTIONS_INIT_(mio_workers_options_t)

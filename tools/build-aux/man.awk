@@ -1,0 +1,782 @@
+# Makes the manual pages of section 3 from the public headers: what stands there is the contract, and is written once.
+#
+# Run by tools/make-man with all headers as arguments and the variables
+#   source, out    directories: hand-written parts and docs are read below the one, pages written below the other
+#   date, version  for the titles
+#
+# What it understands is how the headers are written:
+#   - the first comment is the title and the description; "/* --- words ---" begins a part
+#   - a comment belongs to the declarations that follow it without an empty line; one behind a declaration to that
+#   - what is inside a second #if is for the compiler, not for people
+# A header that cannot be understood so is an error, never a page that lacks something.
+#
+# man/NOUN.in has what a header cannot say. Lines "@types", "@functions", "@notes" begin what is put at the end of that
+# section; "@see PAGE(N) ..." adds references, "@example FILE" replaces the first program of docs/NOUN.md.
+
+function fail(what) {
+    print FILENAME ":" FNR ": " what >"/dev/stderr"
+    failed = 1
+}
+
+# --- reading the headers ---------------------------------------------------------------------------------------------
+
+function add_item(what, text, body) {
+    items[page]++
+    kind[page, items[page]] = what
+    words[page, items[page]] = text
+    code[page, items[page]] = body
+    if (text ~ /^--- /) kind[page, items[page]] = "heading"
+}
+
+function end_group(n, part, i) {
+    if (group != "") add_item(group, comment, decls)
+    else if (comment != "") add_item("text", comment, "")
+    if (group == "function" && comment == "") {
+        n = split(decls, part, "\n")
+        for (i = 1; i < n; i++)
+            if (!(name_of(part[i]) in note_of)) fail(name_of(part[i]) " has no comment")
+    }
+    group = comment = decls = ""
+}
+
+# The text of comment lines without their frame.
+function bare(line) {
+    sub(/^ *\/\*+ ?/, "", line)
+    sub(/ *\*\/ *$/, "", line)
+    sub(/^ *\* ?/, "", line)
+    return line
+}
+
+function name_of(decl, at) {
+    if (match(decl, /\(\*[a-z_0-9]+\)/)) return substr(decl, RSTART + 2, RLENGTH - 3)
+    if (decl ~ /^typedef/ && decl !~ /\(/) {
+        sub(/ *;.*/, "", decl)
+        sub(/.*[ *}]/, "", decl)
+        return decl
+    }
+    if (match(decl, /mio_[a-z_0-9]+\(/)) return substr(decl, RSTART, RLENGTH - 1)
+    return ""
+}
+
+function end_statement(name) {
+    gsub(/[ \t]+/, " ", statement)
+    sub(/^ /, "", statement)
+    what = statement ~ /^MIO_API/ ? "function" : "type"
+    gsub(/MIO_API |MIO_CHECK_RESULT /, "", statement)
+    name = name_of(statement)
+    if (name == "") { fail("no name in: " statement); return }
+    if (group != "" && (group != what || (what == "type" && comment != "" && behind != ""))) end_group()
+    group = what
+    decls = decls statement "\n"
+    page_of[name] = page
+    if (what == "function") {
+        function_of[name] = page
+        names[page] = names[page] " " name
+    }
+    if (behind != "") note_of[name] = behind
+    statement = behind = ""
+}
+
+function end_file() {
+    if (in_comment || statement != "" || body != "" || level != 0) fail("the end of " page " is in the middle of something")
+    end_group()
+}
+
+FNR == 1 {
+    if (page != "") end_file()
+    page = FILENAME
+    sub(/.*\//, "", page); sub(/\.h$/, "", page)
+    include_as = FILENAME
+    sub(/.*\/include\//, "", include_as)
+    page = "mio_" page
+    pages[++page_count] = page
+    header[page] = include_as
+    level = 0
+    first = 1
+    group = comment = decls = statement = behind = body = ""
+    in_comment = in_macro = 0
+}
+
+in_macro { in_macro = /\\$/; macro_line($0); next }
+
+# The table of errors is one macro.
+function macro_line(line) {
+    if (match(line, /X\(MIO_[A-Z0-9_]+, /)) {
+        error_name = substr(line, RSTART + 2, RLENGTH - 4)
+        error_text[error_name] = line
+        sub(/^[^"]*"/, "", error_text[error_name]); sub(/".*/, "", error_text[error_name])
+        errors[++error_count] = error_name
+    }
+}
+
+in_comment { # at file scope
+    comment = comment "\n" bare($0)
+    if (/\*\/ *$/) { in_comment = 0; end_comment() }
+    next
+}
+
+function end_comment() {
+    if (!first) {
+        if (comment ~ /^--- /) { add_item("heading", comment, ""); comment = "" }
+        return
+    }
+    first = 0
+    title = comment
+    sub(/\n?SPDX-License-Identifier.*/, "", title)
+    description[page] = comment
+    sub(/^.*SPDX-License-Identifier: [^\n]*\n?\n?/, "", description[page])
+    gsub(/\n/, " ", title); sub(/\. *$/, "", title)
+    titles[page] = title
+    comment = ""
+}
+
+behind_open { # a comment behind a declaration goes on
+    behind = behind " " bare($0)
+    if (/\*\//) { behind_open = 0; end_statement() }
+    next
+}
+
+body != "" { # of a struct or an enum
+    body = body "\n" $0
+    if (/^}/) {
+        sub(/MIO_ENUM_ /, "", body)
+        name = body
+        sub(/ *;[^;]*$/, "", name); sub(/.*[ }]/, "", name)
+        if (body ~ /^enum/) { name = body; sub(/^enum /, "", name); sub(/ .*/, "", name) }
+        page_of[name] = page
+        text = comment
+        comment = ""
+        last = $0
+        body_text = ""
+        if (last ~ /\/\*/) { sub(/.*\/\* */, "", last); sub(/ *\*\/.*/, "", last); text = text (text == "" ? "" : "\n") last }
+        if (body ~ /^enum/ || body ~ /^typedef enum/) add_item("enum", text, body)
+        else add_item("struct", text, body)
+        body = ""
+    }
+    next
+}
+
+/^#/ {
+    if (/^#(if|ifdef|ifndef)/) {
+        if (++level == 2) { described = group == "" && comment != "" ? items[page] + 1 : 0; end_group() }
+    } else if (/^#define [A-Z_]+[A-Z]\(/ && level == 2 && described) {
+        code[page, described] = $2 # what the comment before the #if is about
+        described = 0
+    }
+    else if (/^#endif/) level--
+    else if (/^#define/ && level == 1) {
+        name = $2
+        if (name ~ /_INIT$/ && /MIO_OPTIONS_INIT_\(/) {
+            init = $0
+            sub(/.*MIO_OPTIONS_INIT_\(/, "", init); sub(/\).*/, "", init)
+            init_of[init] = name
+            page_of[name] = page
+        } else if (name !~ /_$/ && name !~ /_H$/ && name !~ /\(/ && NF > 2) {
+            if (group != "" && group != "macro") end_group()
+            group = "macro"
+            decls = decls $0 "\n"
+            page_of[name] = page
+        }
+    }
+    in_macro = /\\$/
+    if (!in_macro) macro_line($0)
+    next
+}
+level > 1 { next }
+/^MIO_(BEGIN|END)$/ { end_group(); next }
+/^MIO_DEFINE_INIT_/ { next }
+/^[ \t]*$/ { if (statement == "") end_group(); next }
+
+/^\/\*/ {
+    end_group()
+    comment = bare($0)
+    if (comment == "") comment = " "
+    if (/\*\/ *$/) end_comment()
+    else in_comment = 1
+    next
+}
+
+/^enum [a-z_]+ MIO_ENUM_ \{.*};$/ { # on one line
+    if (group != "") end_group()
+    name = $2
+    page_of[name] = page
+    sub(/MIO_ENUM_ /, "")
+    sub(/\{ */, "{\n    "); sub(/ *};/, "\n};"); gsub(/, /, ",\n    ")
+    add_item("enum", comment, $0)
+    comment = ""
+    next
+}
+/^(typedef struct [a-z_]+|typedef union [a-z_]+|enum [a-z_]+( MIO_ENUM_)?) \{/ {
+    if (group != "") end_group()
+    body = $0
+    next
+}
+
+{
+    line = $0
+    if (statement == "" && line !~ /^(MIO_API|typedef|static inline|struct|extern)/) {
+        fail("not understood: " line)
+        next
+    }
+    if (match(line, /; *\/\*.*/)) {
+        behind = substr(line, RSTART + 1)
+        line = substr(line, 1, RSTART)
+        behind_open = behind !~ /\*\//
+        sub(/^ */, "", behind)
+        behind = bare(behind)
+    }
+    statement = statement " " line
+    if (!behind_open && line ~ /;[ \t]*$/) end_statement()
+}
+
+# --- roff ------------------------------------------------------------------------------------------------------------
+
+# A line of a page. A paragraph does not begin where a section does.
+function emit(line) {
+    if (line ~ /^\.PP/ && before_it ~ /^\.S[HS] /) {
+        if (line !~ /\n/) return
+        sub(/^[^\n]*\n/, "", line)
+    }
+    before_it = line
+    print line >file
+}
+function emit_lines(text) { sub(/\n$/, "", text); if (text != "") emit(text) }
+
+function literal(text) {
+    gsub(/\\/, "\\e", text)
+    gsub(/-/, "\\-", text)
+    gsub(/\^/, "\\(ha", text)
+    gsub(/~/, "\\(ti", text)
+    gsub(/`/, "\\(ga", text)
+    gsub(/'/, "\\(aq", text)
+    return text
+}
+
+# A line of code: what would be taken for a request is not one.
+function put_code(line) {
+    line = literal(line)
+    if (line ~ /^[.\\]/ && line !~ /^\\f/) line = "\\&" line
+    emit(line)
+}
+
+# Fonts for the words that have one.
+function marked(text, out_text, word, before, c, i, n, previous, next_one) {
+    # A minus is not a hyphen.
+    n = length(text)
+    out_text = ""
+    for (i = 1; i <= n; i++) {
+        c = substr(text, i, 1)
+        if (c == "-") {
+            previous = i > 1 ? substr(text, i - 1, 1) : " "
+            next_one = substr(text, i + 1, 1)
+            if ((next_one ~ /[0-9]/ && previous !~ /[A-Za-z0-9]/) || (previous ~ /[ (]/ && next_one !~ /[ ]/)) c = "\001"
+        }
+        out_text = out_text c
+    }
+    text = out_text
+    gsub(/\\/, "\\e", text)
+    gsub(/\001/, "\\-", text)
+    out_text = ""
+    while (match(text, /`[^`]+`|[a-z_][A-Za-z0-9_]+\([1-8]\)|<[a-z\/_]+\.h>|\*[a-z]+\*|[A-Za-z_][A-Za-z0-9_]*/)) {
+        before = substr(text, 1, RSTART - 1)
+        word = substr(text, RSTART, RLENGTH)
+        text = substr(text, RSTART + RLENGTH)
+        out_text = out_text before
+        if (before ~ /\\$/) { out_text = out_text word; continue }
+        if (word ~ /^[`*]/) word = "\\fI" substr(word, 2, length(word) - 2) "\\fP"
+        else if (word ~ /\)$/) {
+            i = index(word, "(")
+            refer(substr(word, 1, i - 1), substr(word, i + 1, 1))
+            word = "\\fB" substr(word, 1, i - 1) "\\fP" substr(word, i)
+        } else if (word ~ /^</) word = "\\fB" word "\\fP"
+        else if (word in function_of) {
+            c = function_of[word]
+            if (c != page && sub(/^\(\)/, "", text)) text = text # "()" becomes "(3)"
+            if (c != page && text !~ /^\(/) { refer(c, "3"); word = "\\fB" word "\\fP(3)" }
+            else word = "\\fB" word "\\fP" (text ~ /^\(/ ? "" : "()")
+        } else if (word ~ /^(mio_|MIO_)/) {
+            if (word in page_of && page_of[word] != page) refer(page_of[word], "3")
+            if (word in error_text) named[word] = 1
+            word = "\\fB" word "\\fP"
+        } else if (word in parameter && (word ~ /_/ || word ~ /^(cb|fd|buf|bufs|ptr|len|cap|addr|ids|fds|nfds|nbufs|n|arg|fn)$/)) {
+            word = "\\fI" word "\\fP"
+        }
+        out_text = out_text word
+    }
+    return out_text text
+}
+
+function refer(what, section) {
+    if (what == page) return
+    referred[what "(" section ")"] = 1
+}
+
+# Prose, broken into lines of the source.
+function put_wrapped(text, n, i, word, line) {
+    n = split(marked(text), word, " ")
+    line = ""
+    for (i = 1; i <= n; i++) {
+        if (line != "" && length(line) + 1 + length(word[i]) > 78) { put_line(line); line = "" }
+        line = line (line == "" ? "" : " ") word[i]
+        if (word[i] ~ /[^.][.!?][)"]?$/ && word[i] !~ /e\.g\.$/) { put_line(line); line = "" }
+    }
+    if (line != "") put_line(line)
+}
+function put_line(line) {
+    if (line ~ /^[.']/) line = "\\&" line
+    emit(line)
+}
+
+# A comment: paragraphs, lists that are indented, and lines that were broken on purpose. between: what separates two
+# paragraphs. The first one begins without.
+function put_prose(text, between, n, i, line, paragraph, previous, begun, in_list, at, term) {
+    n = split(text, line, "\n")
+    paragraph = previous = ""
+    begun = in_list = 0
+    for (i = 1; i <= n + 1; i++) {
+        if (i <= n && line[i] ~ /^  +[^ ]+  +[^ ]/) { # a term and its text
+            if (paragraph != "") put_wrapped(paragraph)
+            if (!in_list) emit(".RS")
+            in_list = begun = 1
+            term = paragraph = line[i]
+            sub(/^ +/, "", term); sub(/  .*/, "", term)
+            sub(/^ +[^ ]+ +/, "", paragraph)
+            emit(".TP")
+            put_line("\\fI" term "\\fP")
+            previous = ""
+            continue
+        }
+        if (in_list && i <= n && line[i] ~ /^    /) {
+            sub(/^ +/, "", line[i])
+            paragraph = paragraph " " line[i]
+            continue
+        }
+        if (i > n || line[i] ~ /^ *$/ || in_list) {
+            if (paragraph != "") put_wrapped(paragraph)
+            if (in_list) emit(".RE")
+            if (i <= n && paragraph != "") begun = 1
+            in_list = 0
+            paragraph = previous = ""
+            if (i > n || line[i] ~ /^ *$/) continue
+        }
+        if (paragraph == "" && previous == "") {
+            if (begun) { emit(between); begun = 0 }
+        } else if (previous ~ /[.:;!?][)"]?$/ && deliberate(previous, line[i])) {
+            put_wrapped(paragraph)
+            emit(".br")
+            paragraph = ""
+        }
+        paragraph = paragraph (paragraph == "" ? "" : " ") line[i]
+        previous = line[i]
+    }
+}
+# Was there room for the first word of the next line?
+function deliberate(previous, following) {
+    sub(/ .*/, "", following)
+    return length(previous) + length(following) < 104
+}
+
+# A declaration in lines that fit a terminal.
+function put_declaration(decl, part, n, i, line, indent, open) {
+    if (length(decl) <= 74) { put_decl_line(decl); return }
+    n = split(decl, part, /, /)
+    open = index(decl, "(")
+    if (decl ~ /^typedef/) open = index(decl, ")(") + 1
+    indent = open < 44 ? sprintf("%" open "s", "") : "        "
+    line = ""
+    for (i = 1; i <= n; i++) {
+        if (i < n) part[i] = part[i] ","
+        if (i == 1 && open >= 44) { # the name ends the first line
+            put_decl_line(substr(part[1], 1, open))
+            line = indent substr(part[1], open + 1)
+        } else if (line != "" && length(line) + 1 + length(part[i]) > 74) {
+            put_decl_line(line)
+            line = indent part[i]
+        } else line = line (line == "" ? "" : " ") part[i]
+    }
+    put_decl_line(line)
+}
+# Bold, but for the names of parameters.
+function put_decl_line(line, out_text, word) {
+    out_text = ""
+    while (match(line, /[A-Za-z_][A-Za-z_0-9]*(,|\);|\)$)/)) {
+        word = substr(line, RSTART, RLENGTH)
+        sub(/[,);]+$/, "", word)
+        out_text = out_text substr(line, 1, RSTART - 1)
+        if (word == "void") out_text = out_text word
+        else { out_text = out_text "\\fP\\fI" word "\\fP\\fB"; parameter[word] = 1 }
+        line = substr(line, RSTART + length(word))
+        match(line, /^[,);]+/)
+        out_text = out_text substr(line, 1, RLENGTH)
+        line = substr(line, RLENGTH + 1)
+    }
+    emit("\\fB" out_text line "\\fP")
+}
+
+# The lines of a struct or an enum: the declaration without comments, then what each member is.
+function put_body(text, body, what, n, i, line, note, first_line, wait, open_note, member, count) {
+    n = split(body, line, "\n")
+    count = 0
+    wait = ""
+    open_note = 0
+    emit(".PP\n.nf")
+    for (i = 1; i <= n; i++) {
+        if (open_note) { # the end of a comment that began above
+            note = line[i]
+            if (note ~ /\*\//) open_note = 0
+            note = bare(note)
+            if (open_note_before) wait = wait " " note
+            else notes_of[count] = notes_of[count] " " note
+            continue
+        }
+        note = ""
+        if (line[i] ~ /^ *\/\*/) { # a comment before a member
+            wait = bare(line[i])
+            open_note = line[i] !~ /\*\//
+            open_note_before = 1
+            continue
+        }
+        if (match(line[i], /\/\*.*/)) {
+            note = substr(line[i], RSTART)
+            line[i] = substr(line[i], 1, RSTART - 1)
+            open_note = note !~ /\*\//
+            open_note_before = 0
+            note = bare(note)
+        }
+        sub(/ +$/, "", line[i])
+        if (i > 1 && i < n) {
+            count++
+            members[count] = line[i]
+            notes_of[count] = wait (wait != "" && note != "" ? " " : "") note
+            wait = ""
+        }
+        while (length(line[i]) > 78 && match(line[i], /^.*, /)) { # a long list of arguments
+            if (RLENGTH < 30) break
+            put_bold(substr(line[i], 1, RLENGTH - 1))
+            line[i] = "            " substr(line[i], RLENGTH + 1)
+        }
+        if (line[i] != "") put_bold(line[i])
+    }
+    emit(".fi")
+    if (text != "" || what in init_of) emit(".RS\n.PP")
+    if (text != "") put_prose(text, ".PP")
+    if (what in init_of) {
+        if (text != "") emit(".PP")
+        emit("Initialise it with \\fB" init_of[what] "\\fP.")
+    }
+    if (text != "" || what in init_of) emit(".RE")
+    first_line = 1
+    for (i = 1; i <= count; i++) {
+        if (notes_of[i] == "") continue
+        if (first_line) emit(".RS")
+        first_line = 0
+        member = members[i]
+        if (match(member, /\(\*[a-z_]+\)/)) member = substr(member, RSTART + 2, RLENGTH - 3)
+        else if (body ~ /^enum/) { sub(/^ +/, "", member); sub(/[ ,=].*/, "", member) }
+        else { sub(/;.*/, "", member); member = names_of_members(member) }
+        emit(".TP")
+        emit("\\fB" literal(member) "\\fP")
+        put_wrapped(notes_of[i])
+    }
+    if (!first_line) emit(".RE")
+}
+# "uint32_t links, uid, gid" has three.
+function names_of_members(member, n, part, i, result) {
+    n = split(member, part, /, */)
+    result = ""
+    for (i = 1; i <= n; i++) {
+        sub(/\[.*/, "", part[i])
+        sub(/.*[ *]/, "", part[i])
+        result = result (i == 1 ? "" : ", ") part[i]
+    }
+    return result
+}
+function put_bold(line) { emit("\\fB" literal(line) "\\fP") }
+
+function struct_name(body) {
+    sub(/.*}/, "", body); sub(/;.*/, "", body); gsub(/ /, "", body)
+    return body
+}
+
+function heading_of(text) {
+    sub(/^--- /, "", text); sub(/ -+.*/, "", text)
+    return text
+}
+function heading_text(text) {
+    if (text !~ /\n/) return ""
+    sub(/^[^\n]*\n/, "", text)
+    return text
+}
+
+function put_macros(body, text, n, i, line, name, value, note) {
+    n = split(body, line, "\n")
+    if (text != "") { emit(".PP"); put_prose(text, ".PP"); emit(".RS") }
+    for (i = 1; i < n; i++) {
+        note = ""
+        if (match(line[i], /\/\*.*/)) { note = bare(substr(line[i], RSTART)); line[i] = substr(line[i], 1, RSTART - 1) }
+        value = line[i]
+        sub(/^#define +/, "", value)
+        name = value
+        sub(/ .*/, "", name)
+        sub(/^[^ ]+ +/, "", value); sub(/ +$/, "", value)
+        if (value ~ /^\(.*\)$/ && value !~ /^\([^()]*\).*\(/) value = substr(value, 2, length(value) - 2)
+        emit(".TP")
+        emit("\\fB" name "\\fP  (" literal(value) ")")
+        if (note != "") put_wrapped(note)
+    }
+    if (text != "") emit(".RE")
+}
+
+function put_types(i, pending, n, line, j) {
+    pending = 0
+    for (i = 1; i <= items[page]; i++) {
+        if (kind[page, i] == "heading") { pending = i; continue }
+        if (kind[page, i] == "function") continue
+        if (!types_begun) emit(".SH TYPES AND CONSTANTS")
+        types_begun = 1
+        if (pending && pending == i - 1) {
+            emit(".SS " toupper(substr(heading_of(words[page, pending]), 1, 1)) substr(heading_of(words[page, pending]), 2))
+            if (heading_text(words[page, pending]) != "") put_prose(heading_text(words[page, pending]), ".PP")
+        }
+        if (kind[page, i] == "text") {
+            if (code[page, i] != "") emit(".TP\n\\fB" code[page, i] "\\fP")
+            else emit(".PP")
+            put_prose(words[page, i], code[page, i] != "" ? ".IP" : ".PP")
+        } else if (kind[page, i] == "macro") put_macros(code[page, i], words[page, i])
+        else if (kind[page, i] == "type") {
+            emit(".PP\n.nf")
+            n = split(code[page, i], line, "\n")
+            for (j = 1; j < n; j++) put_declaration(line[j])
+            emit(".fi")
+            if (words[page, i] != "" || has_note(line, n)) {
+                emit(".RS\n.PP")
+                if (words[page, i] != "") put_prose(words[page, i], ".PP")
+                put_notes(line, n, words[page, i] != "")
+                emit(".RE")
+            }
+        } else put_body(words[page, i], code[page, i], struct_name(code[page, i]))
+    }
+}
+
+function put_functions(i, n, line, j, label) {
+    for (i = 1; i <= items[page]; i++) {
+        if (kind[page, i] == "heading" && kind[page, i + 1] == "function") {
+            emit(".SS " toupper(substr(heading_of(words[page, i]), 1, 1)) substr(heading_of(words[page, i]), 2))
+            if (heading_text(words[page, i]) != "") put_prose(heading_text(words[page, i]), ".PP")
+        }
+        if (kind[page, i] != "function") continue
+        n = split(code[page, i], line, "\n")
+        if (words[page, i] == "") { # each for itself
+            for (j = 1; j < n; j++) {
+                emit(".TP\n\\fB" name_of(line[j]) "\\fP()")
+                put_wrapped(note_of[name_of(line[j])])
+            }
+            continue
+        }
+        emit(".TP")
+        label = ""
+        for (j = 1; j < n; j++) {
+            if (j > 1 && length(label) + length(name_of(line[j])) > 70) { emit(label ","); emit(".TQ"); label = "" }
+            label = label (label == "" ? "" : ", ") "\\fB" name_of(line[j]) "\\fP()"
+        }
+        emit(label)
+        put_prose(words[page, i], ".IP")
+        put_notes(line, n, 1)
+    }
+}
+
+# What stands behind the declarations of a group.
+function has_note(line, n, j) {
+    for (j = 1; j < n; j++) if (name_of(line[j]) in note_of) return 1
+    return 0
+}
+function put_notes(line, n, begun, j, name) {
+    for (j = 1; j < n; j++) {
+        name = name_of(line[j])
+        if (!(name in note_of)) continue
+        if (begun) emit(".br")
+        put_wrapped(n == 2 && line[j] ~ /^typedef/ ? note_of[name] : name ": " note_of[name])
+        begun = 1
+    }
+}
+
+# --- the parts written by hand, and the programs ---------------------------------------------------------------------
+
+function read_part(path, line, section, n, part, i) {
+    for (section in hand) delete hand[section]
+    section = ""
+    while ((getline line <path) > 0) {
+        if (line ~ /^@see /) {
+            n = split(line, part, " ")
+            for (i = 2; i <= n; i++) refer(substr(part[i], 1, index(part[i], "(") - 1), substr(part[i], index(part[i], "(") + 1, 1))
+        } else if (line ~ /^@example /) hand["example"] = substr(line, 10)
+        else if (line ~ /^@(types|functions|notes|description)$/) section = substr(line, 2)
+        else if (line ~ /^@/ || section == "") { print path ": not understood: " line >"/dev/stderr"; failed = 1 }
+        else hand[section] = hand[section] line "\n"
+    }
+    close(path)
+}
+
+# The first whole program of a docs page, or of a file.
+function read_example(noun, line, text, inside, path) {
+    if ("example" in hand) {
+        path = source "/" hand["example"]
+        text = ""
+        while ((getline line <path) > 0) text = text line "\n"
+        close(path)
+        if (text == "") { print path ": no such example" >"/dev/stderr"; failed = 1 }
+        return text
+    }
+    path = source "/docs/" noun ".md"
+    inside = 0
+    text = ""
+    while ((getline line <path) > 0) {
+        if (inside && line ~ /^```/) {
+            if (text ~ /main\(/) break
+            inside = 0
+            text = ""
+        } else if (inside) text = text line "\n"
+        else if (line ~ /^```(c|c\+\+)$/) inside = 1
+    }
+    close(path)
+    return text ~ /main\(/ ? text : ""
+}
+
+function put_names(n, name, i, line) {
+    emit(".SH NAME")
+    n = split(names[page], name, " ")
+    line = page
+    for (i = 1; i <= n; i++) {
+        line = line ","
+        if (length(line) + length(name[i]) > 76) { emit(line); line = name[i] }
+        else line = line " " name[i]
+    }
+    emit(line)
+    line = titles[page]
+    if (line !~ /^[A-Z][A-Z]/) line = tolower(substr(line, 1, 1)) substr(line, 2)
+    emit("\\- " line)
+}
+
+function put_synopsis(i, n, line, j, any) {
+    emit(".SH SYNOPSIS\n.nf")
+    emit("\\fB#include <mio.h>\\fP" (header[page] == "mio.h" ? "" : "            /* or <" header[page] "> */"))
+    any = 0
+    for (i = 1; i <= items[page]; i++) {
+        if (kind[page, i] != "function") continue
+        emit(".PP")
+        n = split(code[page, i], line, "\n")
+        for (j = 1; j < n; j++) put_declaration(line[j])
+    }
+    emit(".fi")
+}
+
+function put_errors(i, any) {
+    any = 0
+    for (i = 1; i <= error_count; i++) {
+        if (!(errors[i] in named) && page != "mio_error") continue
+        if (!any) {
+            emit(".SH ERRORS")
+            if (page == "mio_error") emit("All of them:")
+            else emit("Named on this page, with the text that \\fBmio_error_text\\fP(3) has for each:")
+        }
+        emit(".TP 24\n\\fB" errors[i] "\\fP\n" error_text[errors[i]])
+        if (!any) emit(".PD 0")
+        any = 1
+    }
+    if (any) emit(".PD")
+}
+
+# References in the order of man pages: by section, then by name.
+function put_see(i, j, n, list, what, key, swap, line) {
+    refer("mio", "7")
+    if (page != "mio_error") refer("mio_error", "3")
+    n = 0
+    for (what in referred) {
+        n++
+        list[n] = what
+        order[n] = substr(what, index(what, "(") + 1, 1) " " what
+    }
+    for (i = 2; i <= n; i++)
+        for (j = i; j > 1 && order[j] < order[j - 1]; j--) {
+            swap = order[j]; order[j] = order[j - 1]; order[j - 1] = swap
+            swap = list[j]; list[j] = list[j - 1]; list[j - 1] = swap
+        }
+    emit(".SH SEE ALSO")
+    for (i = 1; i <= n; i++) {
+        what = list[i]
+        emit(".BR " substr(what, 1, index(what, "(") - 1) " " substr(what, index(what, "(")) (i < n ? "," : ""))
+    }
+}
+
+function put_page(noun, i, n, name, text, line, what) {
+    noun = substr(page, 5)
+    file = out "/man3/" page ".3"
+    for (what in referred) delete referred[what]
+    for (what in named) delete named[what]
+    for (what in parameter) delete parameter[what]
+    types_begun = 0
+    read_part(source "/man/" page ".in")
+
+    emit(".\\\" Made by tools/make-man from include/" header[page] ".")
+    emit(".TH " page " 3 \"" date "\" \"libmio " version "\" \"libmio\"\n.nh\n.ad l")
+    put_names()
+    emit(".SH LIBRARY\nlibmio (\\fB\\-lmio\\fP; \\fBpkg\\-config \\-\\-cflags \\-\\-libs libmio\\fP)")
+    put_synopsis()
+    if (description[page] != "" || "description" in hand) {
+        emit(".SH DESCRIPTION")
+        put_prose(description[page], ".PP")
+        if ("description" in hand) {
+            if (description[page] != "") emit(".PP")
+            emit_lines(hand["description"])
+        }
+    }
+    if (names[page] != "") {
+        emit(".SH FUNCTIONS")
+        put_functions()
+        if ("functions" in hand) emit_lines(hand["functions"])
+    }
+    put_types()
+    if ("types" in hand) emit_lines(hand["types"])
+    emit(".SH THREADS")
+    emit("A loop and all that is on it belong to the thread that runs it.\nFunctions marked [any thread] may be called on any other,")
+    emit("those marked [signal\\-safe] in a signal handler, too,\nthose marked [in diagnostics] inside the callbacks that run inside calls.")
+    emit("See \\fBmio\\fP(7).")
+    put_errors()
+    if ("notes" in hand) { emit(".SH NOTES"); emit_lines(hand["notes"]) }
+    text = read_example(noun)
+    if (text != "") {
+        emit(".SH EXAMPLES")
+        emit(".nf")
+        n = split(text, line, "\n")
+        for (i = 1; i < n; i++) put_code(line[i])
+        emit(".fi")
+    }
+    put_see()
+    close(file)
+}
+
+END {
+    end_file()
+    for (i = 1; i <= page_count; i++) { page = pages[i]; is_page[page] = 1 }
+    # An opaque type is its noun's.
+    for (name in page_of) {
+        noun = name
+        if (sub(/_t$/, "", noun) && noun in is_page) page_of[name] = noun
+    }
+    for (i = 1; i <= page_count; i++) {
+        page = pages[i]
+        put_page()
+    }
+    for (name in page_of) {
+        if (name in is_page || name !~ /^mio_/) continue
+        file = out "/man3/" name ".3"
+        emit(".so man3/" page_of[name] ".3")
+        close(file)
+    }
+    # The list of nouns for mio(7).
+    file = out "/nouns"
+    for (i = 1; i <= page_count; i++)
+        emit(".TP\n.BR " pages[i] " (3)\n" titles[pages[i]] ".")
+    close(file)
+    exit failed
+}
