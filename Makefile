@@ -179,6 +179,22 @@ $(B)/bin/%:
 	@mkdir -p $(@D)
 	$(Q)$(link_program)
 
+# ------------------------------------------------------------------------------------------------ manual pages
+
+# Of section 3 from the headers, the others from man/: tools/make-man says how.
+man_pages := $(B)/man/made
+man_sources := $(srcdir)/tools/make-man $(srcdir)/tools/build-aux/man.awk $(srcdir)/configure.ac $(srcdir)/README.md \
+	$(addprefix $(srcdir)/,$(public_headers)) $(wildcard $(srcdir)/include/mio/adapters/*.h $(srcdir)/man/*.in \
+	$(srcdir)/docs/*.md $(srcdir)/examples/*.c $(srcdir)/examples/*.cc)
+
+.PHONY: man
+man: $(man_pages)
+$(man_pages): $(man_sources)
+	$(call say,MAN,$(@D))
+	@mkdir -p $(@D)
+	$(Q)$(srcdir)/tools/make-man $(srcdir) $(@D)
+	@touch $@
+
 # ------------------------------------------------------------------------------------------------------ tests
 
 BACKENDS := $(if $(filter 1,$(libmio_HAVE_URING)),io_uring) epoll sim
@@ -364,6 +380,8 @@ suite_examples = $(if $(wildcard $(srcdir)/tests/examples/run),'examples=$(srcdi
 suite_kernel = $(if $(kernel),'kernel=$(srcdir)/tests/kernel/run $(B)')
 suite_tracing = 'tracing=$(srcdir)/tools/check-tracing $(srcdir) $(B)'
 suite_readme = 'readme=$(srcdir)/tools/check-readme $(srcdir) $(static_library)'
+suite_docs = 'docs=$(srcdir)/tools/check-docs $(srcdir)' 'man=$(srcdir)/tools/check-man $(srcdir) $(B)/man $(installed_tools)' \
+	'doxygen=$(srcdir)/tools/check-doxygen $(srcdir)'
 
 odr_built = $(if $(filter 0,$(is_gcc)),,$(odr_objects))
 jobs = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc 2>/dev/null || echo 2))
@@ -389,9 +407,9 @@ run_suites = $(suite_unit) $(call suite_api,$(BACKENDS)) \
 	$(if $(findstring thread,$(MIO_SANITIZE)),,$(inject_short)) $(suite_examples)
 
 .PHONY: check check-tests check-quick check-unit check-api $(BACKENDS:%=check-%) check-kqueue check-abi check-examples check-inject check-kernel \
-	check-includes check-configure check-readme torture
+	check-includes check-configure check-readme check-docs torture
 check:
-	$(call test,$(running_tests) $(odr_built),$(suite_includes) $(suite_called) $(suite_mutation) $(suite_configure) $(suite_abi) $(suite_readme) $(suite_tracing) $(run_suites) $(suite_kernel))
+	$(call test,$(running_tests) $(odr_built) man,$(suite_includes) $(suite_called) $(suite_mutation) $(suite_configure) $(suite_abi) $(suite_readme) $(suite_docs) $(suite_tracing) $(run_suites) $(suite_kernel))
 # What runs code of the library: what a sanitizer can say something about.
 check-tests:
 	$(call test,$(running_tests),$(run_suites))
@@ -424,6 +442,8 @@ check-configure:
 	$(call test,,$(suite_configure))
 check-readme:
 	$(call test,,$(suite_readme))
+check-docs:
+	$(call test,$(installed_tools) man,$(suite_readme) $(suite_docs))
 
 # Other kernels, in qemu: all of them with everything, or one with the quickest part.
 .PHONY: kernels check-kernels
@@ -499,11 +519,18 @@ installed_files = \
 	$(libdir)/libmio.a $(libdir)/$(so_name) $(libdir)/$(soname) $(libdir)/$(so_file) \
 	$(pkgconfigdir)/libmio.pc $(cmakedir)/libmio-config.cmake $(cmakedir)/libmio-config-version.cmake \
 	$(installed_tools:$(B)/bin/%=$(bindir)/%) \
-	$(gdbdir)/$(so_file)-gdb.py $(addprefix $(bpftracedir)/,$(notdir $(bpftrace_scripts)))
+	$(gdbdir)/$(so_file)-gdb.py $(addprefix $(bpftracedir)/,$(notdir $(bpftrace_scripts))) \
+	$(addprefix $(mandir)/,$(shell $(srcdir)/tools/make-man --list $(srcdir)))
+
+# $(call install_man,SECTIONS)
+define install_man
+@$(make_directories) $(addprefix $(DESTDIR)$(mandir)/man,$(1))
+@for section in $(1); do $(INSTALL) -m 644 $(B)/man/man$$section/* $(DESTDIR)$(mandir)/man$$section || exit 1; done
+endef
 
 # The list of directories is kept relative to nothing: DESTDIR is part of every line. In parts, for packages: what a program
 # needs that runs, what one needs that is built, and the tools.
-.PHONY: install install-lib install-dev install-tools install-done uninstall installcheck
+.PHONY: install install-lib install-dev install-tools install-man install-done uninstall installcheck
 install: install-lib install-dev install-tools install-done
 
 install-lib: lib
@@ -511,7 +538,7 @@ install-lib: lib
 	@$(INSTALL) -m 755 $(shared_library) $(DESTDIR)$(libdir)
 	@ln -sf $(notdir $(shared_library)) $(DESTDIR)$(libdir)/$(soname)
 
-install-dev: lib
+install-dev: lib man
 	@$(make_directories) $(addprefix $(DESTDIR),$(includedir)/mio $(pkgconfigdir) $(cmakedir) $(gdbdir))
 	@$(INSTALL) -m 644 $(addprefix $(srcdir)/,$(filter-out include/mio/%,$(public_headers))) $(DESTDIR)$(includedir)
 	@$(INSTALL) -m 644 $(addprefix $(srcdir)/,$(filter include/mio/%,$(public_headers))) $(DESTDIR)$(includedir)/mio
@@ -523,15 +550,20 @@ install-dev: lib
 	@$(INSTALL) -m 644 $(B)/libmio.pc $(DESTDIR)$(pkgconfigdir)
 	@$(INSTALL) -m 644 $(B)/libmio-config.cmake $(B)/libmio-config-version.cmake $(DESTDIR)$(cmakedir)
 	@$(INSTALL) -m 644 $(srcdir)/tools/gdb/libmio-gdb.py $(DESTDIR)$(gdbdir)/$(so_file)-gdb.py
+	$(call install_man,3 7)
 
-install-tools: tools
+install-tools: tools man
 	@$(make_directories) $(addprefix $(DESTDIR),$(bindir) $(bpftracedir))
 	@$(INSTALL) -m 755 $(installed_tools) $(DESTDIR)$(bindir)
 	@$(INSTALL) -m 755 $(bpftrace_scripts) $(DESTDIR)$(bpftracedir)
+	$(call install_man,1)
 
 install-done: install-lib install-dev install-tools
 	$(if $(DESTDIR),,@-if [ "$$(id -u)" = 0 ]; then ldconfig 2>/dev/null || true; fi)
 	@echo "installed libmio $(PACKAGE_VERSION) in $(DESTDIR)$(prefix)"
+
+install-man: man
+	$(call install_man,1 3 7)
 
 uninstall:
 	@rm -f $(addprefix $(DESTDIR),$(installed_files))
@@ -541,7 +573,7 @@ uninstall:
 	@echo "removed libmio from $(DESTDIR)$(prefix)"
 
 installcheck:
-	@$(tool_names) $(srcdir)/tools/installcheck '$(libdir)' '$(DESTDIR)'
+	@$(tool_names) $(srcdir)/tools/installcheck '$(libdir)' '$(DESTDIR)' '$(mandir)'
 
 # ----------------------------------------------------------------------------------------------- distribution
 
@@ -582,7 +614,7 @@ check-more: dist
 # build/ may be somebody's own build directory as well: only what this Makefile put there goes.
 clean:
 	@[ ! -d $(B)/distcheck ] || chmod -R u+w $(B)/distcheck
-	@rm -rf $(addprefix $(B)/,obj bin examples tests boot log coverage fuzz mutation soak distcheck deb cross macos ci flags libmio.pc \
+	@rm -rf $(addprefix $(B)/,obj bin examples tests boot log man coverage fuzz mutation soak distcheck deb cross macos ci flags libmio.pc \
 		libmio-config.cmake libmio-config-version.cmake) $(B)/libmio.a $(B)/libmio.so* $(B)/libmio*.dylib
 	@rmdir $(B) 2>/dev/null || true
 
@@ -594,7 +626,7 @@ help:
 	@echo 'make                  the library, mio-load, mio-info and mio-top'
 	@echo 'make check            set everything up, build, run every test'
 	@echo 'make demo             set everything up, build, put the echo server under load'
-	@echo 'make check-PART       PART: api $(BACKENDS) kqueue unit abi examples inject kernel includes configure readme,'
+	@echo 'make check-PART       PART: api $(BACKENDS) kqueue unit abi examples inject kernel includes configure readme docs,'
 	@echo '                      quick (unit, api), tests (all that runs the library)'
 	@echo 'make check-macos      compiles and links for macOS, with zig'
 	@echo 'make kernels          the tests on other kernels, booted in qemu; RELEASES="bullseye bookworm trixie"'
@@ -605,6 +637,7 @@ help:
 	@echo 'make soak             servers on a bad network: SOAK_SECONDS=600, SOAK_BACKENDS="io_uring epoll"'
 	@echo 'make bench            the micro-benchmark; BENCH_ARGS=...'
 	@echo 'make coverage         lines and branches of lib/ that the tests reach, by room'
+	@echo 'make man              the manual pages, in $(B)/man'
 	@echo 'make install          DESTDIR=... for packagers; uninstall, installcheck'
 	@echo 'make dist, distcheck  a tarball; build and test it'
 	@echo 'make check-more       distcheck, check-deb (Debian packages), check-cross (CROSS_HOST=aarch64-linux-gnu)'
