@@ -54,16 +54,16 @@ MIO_API mio_buf_t mio_buf_space(void *ptr, size_t cap);
  * An owner that is in use, lacks release, or has another size gives the empty buffer, and so does a NULL ptr. */
 MIO_API mio_buf_t mio_buf_wrap(void *ptr, size_t cap, mio_buf_owner_t *owner);
 
-/* Moves: returns what buf holds and empties buf. */
+/* Moves: returns what buf holds and empties buf. [any thread] */
 MIO_API mio_buf_t mio_buf_take(mio_buf_t *buf);
 
-/* Narrows buf in place to len bytes from off (off + len <= buf->len, else MIO_EINVAL and no change);
- * cap becomes len too. */
+/* Narrows buf in place to len bytes from off (off + len <= buf->len, else MIO_EINVAL and no change); cap becomes len
+ * too. [any thread] */
 MIO_API int mio_buf_slice(mio_buf_t *buf, size_t off, size_t len);
 
 /* Makes out (empty) a second reference to the bytes of buf. From now on neither may be written to or read into; the
  * memory goes home when the last reference is released. Of a borrowed buffer both are borrowed. Never allocates.
- * MIO_EINVAL: buf is empty, or out is not. */
+ * MIO_EINVAL: buf is empty, or out is not. [any thread] */
 MIO_API int mio_buf_share(mio_buf_t *buf, mio_buf_t *out);
 
 /* Copies the live bytes of buf into a block of its own with room for len + reserve bytes, and lets the old block go:
@@ -72,7 +72,8 @@ MIO_API int mio_buf_share(mio_buf_t *buf, mio_buf_t *out);
 MIO_API int mio_buf_keep(mio_loop_t *loop, mio_buf_t *buf, size_t reserve);
 
 /* Lets go and empties buf. Of an empty buffer: nothing. From another thread the memory travels home by itself, also
- * after its loop is gone. A debug build panics when one reference is released twice. [in diagnostics] */
+ * after its loop is gone. A debug build panics when one reference is released twice. [any thread]
+ * [in diagnostics] */
 MIO_API void mio_buf_release(mio_buf_t *buf);
 
 MIO_END
