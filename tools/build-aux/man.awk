@@ -7,7 +7,8 @@
 # What it understands is how the headers are written:
 #   - the first comment is the title and the description; "/* --- words ---" begins a part
 #   - a comment belongs to the declarations that follow it without an empty line; one behind a declaration to that
-#   - what is inside a second #if is for the compiler, not for people
+#   - what is inside a second #if is for the compiler, not for people; so are a struct without a typedef, and names that end
+#     in "_". Of an inline function the declaration counts
 # A header that cannot be understood so is an error, never a page that lacks something.
 #
 # man/NOUN.in has what a header cannot say. Lines "@types", "@functions", "@notes" begin what is put at the end of that
@@ -61,9 +62,14 @@ function name_of(decl, at) {
 function end_statement(name) {
     gsub(/[ \t]+/, " ", statement)
     sub(/^ /, "", statement)
-    what = statement ~ /^MIO_API/ ? "function" : "type"
-    gsub(/MIO_API |MIO_CHECK_RESULT /, "", statement)
+    what = statement ~ /^MIO_API|static inline/ ? "function" : "type"
+    gsub(/MIO_API |MIO_CHECK_RESULT |static inline /, "", statement)
     name = name_of(statement)
+    if (name ~ /_$/) { # private
+        statement = behind = ""
+        if (group == "") comment = ""
+        return
+    }
     if (name == "") { fail("no name in: " statement); return }
     if (group != "" && (group != what || (what == "type" && comment != "" && behind != ""))) end_group()
     group = what
@@ -94,7 +100,7 @@ FNR == 1 {
     level = 0
     first = 1
     group = comment = decls = statement = behind = body = ""
-    in_comment = in_macro = 0
+    in_comment = in_macro = in_inline = in_private = 0
 }
 
 in_macro { in_macro = /\\$/; macro_line($0); next }
@@ -108,6 +114,9 @@ function macro_line(line) {
         errors[++error_count] = error_name
     }
 }
+
+in_inline { if (/^}/) in_inline = 0; next }
+in_private { if (/^};/) in_private = 0; next }
 
 in_comment { # at file scope
     comment = comment "\n" bare($0)
@@ -136,7 +145,9 @@ behind_open { # a comment behind a declaration goes on
     next
 }
 
+body != "" && /^#/ { next }
 body != "" { # of a struct or an enum
+    if (/^ +MIO_[A-Z]+\(MIO_[A-Z_]+\)$/) sub(/MIO.*/, "...") # its members come from a macro
     body = body "\n" $0
     if (/^}/) {
         sub(/MIO_ENUM_ /, "", body)
@@ -166,7 +177,10 @@ body != "" { # of a struct or an enum
     else if (/^#endif/) level--
     else if (/^#define/ && level == 1) {
         name = $2
-        if (name ~ /_INIT$/ && /MIO_OPTIONS_INIT_\(/) {
+        if (name ~ /[A-Z]\(/ && comment != "") { # what the comment before it is about
+            add_item("text", comment, name)
+            comment = ""
+        } else if (name ~ /_INIT$/ && /MIO_OPTIONS_INIT_\(/) {
             init = $0
             sub(/.*MIO_OPTIONS_INIT_\(/, "", init); sub(/\).*/, "", init)
             init_of[init] = name
@@ -214,7 +228,12 @@ level > 1 { next }
 
 {
     line = $0
-    if (statement == "" && line !~ /^(MIO_API|typedef|static inline|struct|extern)/) {
+    if (statement == "" && line ~ /^struct [a-z_]+ \{$/) {
+        in_private = 1
+        comment = ""
+        next
+    }
+    if (statement == "" && line !~ /^(MIO_API|MIO_CHECK_RESULT|typedef|static inline|struct|extern)/) {
         fail("not understood: " line)
         next
     }
@@ -224,6 +243,10 @@ level > 1 { next }
         behind_open = behind !~ /\*\//
         sub(/^ */, "", behind)
         behind = bare(behind)
+    }
+    if (line ~ /\{/ && (statement line) ~ /static inline/) {
+        in_inline = line !~ /}[ \t]*$/
+        sub(/ *\{.*/, ";", line)
     }
     statement = statement " " line
     if (!behind_open && line ~ /;[ \t]*$/) end_statement()
@@ -318,7 +341,7 @@ function put_wrapped(text, n, i, word, line) {
     for (i = 1; i <= n; i++) {
         if (line != "" && length(line) + 1 + length(word[i]) > 78) { put_line(line); line = "" }
         line = line (line == "" ? "" : " ") word[i]
-        if (word[i] ~ /[^.][.!?][)"]?$/ && word[i] !~ /e\.g\.$/) { put_line(line); line = "" }
+        if (word[i] ~ /[^.][.!?]\)?$/ && word[i] !~ /e\.g\.$/) { put_line(line); line = "" }
     }
     if (line != "") put_line(line)
 }
@@ -346,6 +369,16 @@ function put_prose(text, between, n, i, line, paragraph, previous, begun, in_lis
             previous = ""
             continue
         }
+        if (!in_list && paragraph == "" && i <= n && line[i] ~ /^    /) { # a figure
+            if (begun || previous != "") emit(between)
+            emit(".RS\n.nf")
+            for (; i <= n && line[i] ~ /^    /; i++) { sub(/^    /, "", line[i]); put_code(line[i]) }
+            emit(".fi\n.RE")
+            begun = 1
+            previous = ""
+            i--
+            continue
+        }
         if (in_list && i <= n && line[i] ~ /^    /) {
             sub(/^ +/, "", line[i])
             paragraph = paragraph " " line[i]
@@ -370,8 +403,9 @@ function put_prose(text, between, n, i, line, paragraph, previous, begun, in_lis
         previous = line[i]
     }
 }
-# Was there room for the first word of the next line?
+# Was there room for the first word of the next line, or does that begin with a label?
 function deliberate(previous, following) {
+    if (following ~ /^(MIO_[A-Z0-9]+|[A-Z][a-z]+|[a-z_]+( [<>=]* ?-?[0-9])?): /) return 1
     sub(/ .*/, "", following)
     return length(previous) + length(following) < 104
 }
@@ -659,7 +693,8 @@ function put_names(n, name, i, line) {
 
 function put_synopsis(i, n, line, j, any) {
     emit(".SH SYNOPSIS\n.nf")
-    emit("\\fB#include <mio.h>\\fP" (header[page] == "mio.h" ? "" : "            /* or <" header[page] "> */"))
+    if (header[page] ~ /adapters/) emit("\\fB#include <" header[page] ">\\fP")
+    else emit("\\fB#include <mio.h>\\fP            /* or <" header[page] "> */")
     any = 0
     for (i = 1; i <= items[page]; i++) {
         if (kind[page, i] != "function") continue
