@@ -30,14 +30,17 @@ MIO_API MIO_CHECK_RESULT int mio_pipe_open(mio_loop_t *loop, mio_stream_t **read
 MIO_API MIO_CHECK_RESULT int mio_pipe_open_path(mio_loop_t *loop, const char *path, unsigned how, mio_stream_t **out);
 
 /* A stream over fd: a pipe, a FIFO, a socket (stream or seqpacket, connected), a terminal, a device like /dev/null,
- * signalfd(2) and its like.
+ * signalfd(2) and its like, a regular file, a disk.
  * fd is the library's from now on, but for 0, 1 and 2: these stay open, and the program's; the stream has a duplicate.
  * Whether fd waits (O_NONBLOCK) is shared with every process that has the same open file, and stays as it is: readers of
  * pipes are asked not to wait call by call, writers and terminals are opened once more, and fd is closed. Where neither can
  * be had (readers of a FIFO, of a pipe before Linux 6.4, writers without a reader, pipes on the BSDs, the master of a pseudo
  * terminal, devices) O_NONBLOCK is set, and put back at close, detach and exit(3).
  * MIO_EINVAL, MIO_EBADF, MIO_ENOMEM, MIO_ENOBUFS (32 such changes at once), MIO_EMFILE, MIO_ESHUTDOWN: fd stays yours.
- * MIO_ENOTSUP: a regular file, a folder, a disk. */
+ * A regular file or a disk is read and written by the pool (<mio/work.h>) at the position of its open file, which others may
+ * share. While a worker is at it, cancels, deadlines, time-outs and a close wait for the call to return; buffers may be
+ * borrowed; mio_stream_try_write is MIO_EAGAIN.
+ * MIO_ENOTSUP: a folder. */
 MIO_API MIO_CHECK_RESULT int mio_pipe_adopt(mio_loop_t *loop, int fd, mio_stream_t **out);
 
 MIO_END

@@ -182,6 +182,8 @@ bool perform(loop *l, request *carrier, bool doubtful, size_t *received) {
     case op_code::read_until:
     case op_code::job:
     case op_code::file:
+    case op_code::receive_disk:
+    case op_code::send_disk:
     case op_code::datagram:
     case op_code::connect_host:
     case op_code::relay:

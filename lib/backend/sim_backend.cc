@@ -394,6 +394,8 @@ static look look_at(sim_carrier *c, sim_fd *f) {
     case op_code::read_until:
     case op_code::job:
     case op_code::file:
+    case op_code::receive_disk:
+    case op_code::send_disk:
     case op_code::datagram:
     case op_code::connect_host:
     case op_code::relay: break;

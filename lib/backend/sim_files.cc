@@ -281,6 +281,13 @@ int sim_open_create(sim_world *w, sim_file *file, int flags) {
     return SIM_FILE_FD_BASE + static_cast<int>(slot);
 }
 
+int sim_file_facts(sim_world *w, int fd, struct fd_facts *out) {
+    const sim_open *open = sim_open_of(w, fd);
+    if (open == nullptr) return -EBADF;
+    *out = fd_facts{open->file->mode, open->flags, false, 0};
+    return 0;
+}
+
 int sim_file_close(sim_world *w, int fd) {
     sim_open *open = sim_open_of(w, fd);
     if (open == nullptr) return -EBADF;

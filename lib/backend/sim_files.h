@@ -58,6 +58,7 @@ struct sim_files {
 
 inline bool sim_is_file(int fd) { return fd >= SIM_FILE_FD_BASE; }
 int sim_file_close(sim_world *w, int fd);
+int sim_file_facts(sim_world *w, int fd, struct fd_facts *out);
 uint32_t sim_files_open(const sim_world *w); // descriptors
 void sim_files_free(sim_world *w);           // the world ends
 

@@ -376,6 +376,8 @@ static int sim_sys_chmod(const char *path, unsigned) { return sim_name_exists(pa
 static int sim_sys_lstat_mode(const char *path) { return sim_name_exists(path) ? static_cast<int>(S_IFSOCK | 0777u) : -ENOENT; }
 
 static int sim_sys_facts(int fd, struct fd_facts *out) {
+    sim_world *w = sim_world_here();
+    if (w != nullptr && sim_is_file(fd)) return sim_file_facts(w, fd, out);
     const sim_socket *s = socket_of(fd);
     if (s == nullptr) return -EBADF;
     const int access = !s->pipe ? O_RDWR : s->shut_read ? O_WRONLY : O_RDONLY;

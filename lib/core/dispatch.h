@@ -15,6 +15,9 @@ void connect_host_done(loop *l, channel *c, const completion *done);
 void relay_done(loop *l, lane_request *req); // no carrier: it settled
 // A STARTED one is to end early: it settles.
 void connect_host_cancel(loop *l, channel *c);
+// A stream's that workers do (receive_disk, send_disk): STARTED just now; to end early, if no worker is at it yet.
+void stream_disk_submit(loop *l, channel *c, request *carrier);
+void stream_disk_cancel(loop *l, request *carrier);
 void listener_accept_done(loop *l, channel *c, const completion *done);
 void channel_polled(loop *l, channel *c, const completion *done); // told apart by kind
 void udp_receive_done(loop *l, channel *c, const completion *done);

@@ -159,6 +159,8 @@ static bool has_buffers(const lane_request *req) {
     case op_code::connected:
     case op_code::job:
     case op_code::file:
+    case op_code::receive_disk:
+    case op_code::send_disk:
     case op_code::connect_host:
     case op_code::relay: break;
     }

@@ -170,6 +170,13 @@ void job_submit(loop *l, loose_request *req) {
     request_settle(l, req, error);
 }
 
+void loose_submit(loop *l, loose_request *req) {
+    mio_assert(req->state == request_state::free);
+    req->op = op_code::job;
+    req->state = request_state::started;
+    job_submit(l, req);
+}
+
 // --- and home -------------------------------------------------------------------------------------------------------
 
 static void job_home(loop *l, job *work) {
@@ -285,7 +292,7 @@ void loose_cancel_all(loop *l) {
 int loose_give_up(loop *l) {
     for (uint32_t i = 0; i < slab_slots(&l->slabs[SLAB_LOOSE]); i++) {
         auto *req = static_cast<loose_request *>(slab_at(&l->slabs[SLAB_LOOSE], i));
-        if (!slab_is_live(req) || req->silent) continue;
+        if (!slab_is_live(req) || req->silent || !req->referenced) continue;
         req->silent = true;
         req->kind->done(l, nullptr, MIO_ESHUTDOWN, req->cb, req->arg);
     }

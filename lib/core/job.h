@@ -98,12 +98,15 @@ loose_request *loose_create(loop *l, const job_kind *kind, size_t payload, void 
 void loose_drop(loop *l, loose_request *req);
 // Starts it: with the next flush op_code::job goes to the workers, any other op to the backend.
 inline void loose_start(loop *l, loose_request *req, op_code op) { carrier_start(l, req, op); }
+// The same at once, within a flush: to the workers.
+void loose_submit(loop *l, loose_request *req);
 // The same without anybody to do it: it ends so in the next completions phase.
 inline void loose_settle(loop *l, loose_request *req, int32_t result) {
     req->op = op_code::job;
     request_settle(l, req, result);
 }
-// It does not keep the loop alive: something else, for which it was started, does.
+// It does not keep the loop alive, nor is it told of when the loop gives up: something else, for which it was started, does
+// and is.
 inline void loose_unref(loop *l, loose_request *req) {
     mio_assert(req->referenced);
     req->referenced = false;

@@ -202,13 +202,16 @@ size_t pool_held_bytes(const loop *l) {
 
 // A block of its own is charged like a copy. Without memory for one the pool is dry, as far as anything is out whose
 // coming home would end that.
-static bool reserve_large(loop *l, size_t size, char **at, block **large) {
+block *pool_reserve_apart(loop *l, size_t n) {
     struct pool *p = &l->pool;
-    if (p->dry || p->last_offset < 0) return pool_run_dry(p);
-    block *b = arena_take(l->buffers, size);
-    if (b == nullptr) return (p->held_bytes != 0 || p->hot->offset != 0) && pool_run_dry(p);
-    b->charged = true;
-    held_add(p, b->owner.cap);
+    block *b = p->dry || p->last_offset < 0 ? nullptr : pool_take_apart(l, n);
+    if (b == nullptr && (p->held_bytes != 0 || p->hot->offset != 0)) (void)pool_run_dry(p);
+    return b;
+}
+
+static bool reserve_large(loop *l, size_t size, char **at, block **large) {
+    block *b = pool_reserve_apart(l, size);
+    if (b == nullptr) return false;
     *at = b->owner.base;
     *large = b;
     return true;

@@ -101,6 +101,8 @@ block *pool_cut(loop *l, unsigned number, uint32_t offset, size_t n); // inline 
 
 // Memory of its own size for n bytes that no hot block has room for; counts as held. One reference. nullptr: no memory.
 block *pool_take_apart(loop *l, size_t n);
+// The same within what the program may hold. nullptr: dry; or, if pool_has_room, no memory.
+block *pool_reserve_apart(loop *l, size_t n);
 void pool_give_apart(block *b); // nothing came into it
 
 // Moves the bytes of a slice into memory of their own size and lets its receive block go; base changes, len stays.

@@ -47,6 +47,7 @@ void carrier_cancel(loop *l, request *carrier, int32_t with) {
         return;
     case request_state::started:
         if (carrier->op == op_code::connect_host) connect_host_cancel(l, channel_of_out(carrier));
+        else if (carrier->op > op_code::job) stream_disk_cancel(l, carrier);
         else l->with->cancel(l, carrier);
         return;
     }

@@ -54,8 +54,11 @@ enum class op_code : uint8_t {
     // of two streams; in no lane, and no backend is asked: io ends it (io/relay.cc)
     relay,
     // loose requests (core/job.h): of no handle
-    job, // for the workers; no backend is asked
     file, // of a file (core/fs_call.h): a backend does it, or gives it to the workers
+    // from here on no backend is asked: workers do it
+    job,          // a loose request
+    receive_disk, // as receive_file, of what is never ready and always may wait (io/stream_disk.cc)
+    send_disk,
 };
 
 struct op_row {
@@ -89,8 +92,10 @@ inline constexpr op_row op_table[] = {
     {"datagram", false, false, true},
     {"connect_host", false, false, true},
     {"relay", false, false, false},
-    {"job", false, false, false},
     {"file", false, false, false},
+    {"job", false, false, false},
+    {"receive", false, false, false}, // of a disk
+    {"send", false, false, true},
 };
 
 inline bool op_is_send(op_code op) { return op == op_code::send || op == op_code::send_zerocopy; }

@@ -25,6 +25,12 @@ int64_t loop_read_clock(loop *l) {
     return l->now_ns;
 }
 
+// What no backend is asked.
+__attribute__((noinline)) static void turn_submit_here(loop *l, request *carrier) {
+    if (carrier->op == op_code::job) job_submit(l, static_cast<loose_request *>(carrier));
+    else stream_disk_submit(l, channel_of(carrier), carrier);
+}
+
 // Everything that was started since the last flush goes to the backend.
 static inline void turn_flush(loop *l) {
     timers_flush(l);
@@ -38,7 +44,7 @@ static inline void turn_flush(loop *l) {
             continue;
         }
         carrier->state = request_state::started;
-        if (__builtin_expect(carrier->op == op_code::job, 0)) job_submit(l, static_cast<loose_request *>(carrier));
+        if (__builtin_expect(carrier->op >= op_code::job, 0)) turn_submit_here(l, carrier);
         else l->with->submit(l, carrier);
     }
 }
@@ -110,11 +116,13 @@ static inline void completion_dispatch(loop *l, const completion *done) {
     switch (done->req->op) {
     case op_code::receive:
     case op_code::receive_message:
+    case op_code::receive_disk:
     case op_code::receive_file: stream_read_done(l, channel_of_in(done->req), done); return;
     case op_code::send:
     case op_code::send_message:
     case op_code::sendfile:
     case op_code::send_file:
+    case op_code::send_disk:
     case op_code::send_zerocopy: stream_write_done(l, channel_of_out(done->req), done); return;
     case op_code::accept: listener_accept_done(l, channel_of_in(done->req), done); return;
     case op_code::connect: tcp_connect_done(l, channel_of_out(done->req), done); return;

@@ -11,6 +11,7 @@
 //                            who waits if its last writer had left before
 //   pipe, FIFO to write      opened once more, nonblocking: that open file is ours
 //   terminal                 the same
+//   regular file, disk       by the workers, whom it may keep waiting (stream_disk.cc)
 //   the rest                 O_NONBLOCK is set, and put back later (tty_restore.cc)
 //
 // 0, 1 and 2 are the program's for ever, and other libraries': a stream over one has a duplicate.
@@ -58,16 +59,20 @@ static bool nowait_works(const loop *l, int fd) {
     return answer == 0 || answer == MIO_EAGAIN || answer == MIO_EFAULT;
 }
 
+static bool is_disk(const fd_facts *facts) { return S_ISREG(facts->mode) || S_ISBLK(facts->mode); }
+
 struct adopted {
     int fd;        // the stream's
     int status;    // how it was opened, and whether it waits
     uint16_t what; // CHANNEL_NOWAIT, or nothing
     bool changes;  // O_NONBLOCK is to be set and put back
+    bool disk;     // STREAM_DISK
 };
 
 // The descriptor that the stream will have: another one for what is opened once more and for the standard ones, else the same.
 static int adopt_choose(const loop *l, int fd, const fd_facts *facts, adopted *out) {
-    *out = adopted{fd, facts->status, 0, (facts->status & O_NONBLOCK) == 0};
+    const bool disk = is_disk(facts);
+    *out = adopted{fd, facts->status, 0, !disk && (facts->status & O_NONBLOCK) == 0, disk};
     const bool fifo = S_ISFIFO(facts->mode);
     const int access = facts->status & O_ACCMODE;
     if (out->changes && fifo && access != O_WRONLY && nowait_works(l, fd)) {
@@ -102,6 +107,7 @@ static int adopt_change(loop *l, stream *s, int status) {
 static int adopt_make(loop *l, const adopted *chosen, stream **out) {
     stream *s = file_stream(l, chosen->fd, chosen->status, chosen->what);
     if (s == nullptr) return MIO_ENOMEM;
+    if (chosen->disk) s->bits |= STREAM_DISK;
     const int error = chosen->changes ? adopt_change(l, s, chosen->status) : 0;
     if (error == 0) {
         *out = s;
@@ -193,7 +199,7 @@ int mio_pipe_adopt(mio_loop_t *public_loop, int fd, mio_stream_t **out) {
     if (error < 0) return error;
     if (S_ISSOCK(facts.mode)) return adopt_socket(public_loop, fd, out);
     const bool nameless = (facts.mode & S_IFMT) == 0; // what Linux makes without a file: signalfd(2), eventfd(2), ...
-    if (!S_ISFIFO(facts.mode) && !S_ISCHR(facts.mode) && !nameless) return MIO_ENOTSUP;
+    if (!S_ISFIFO(facts.mode) && !S_ISCHR(facts.mode) && !is_disk(&facts) && !nameless) return MIO_ENOTSUP;
     stream *s = nullptr;
     error = adopt_file(l, fd, &facts, &s);
     if (error == 0) *out = theirs<mio_stream_t>(s);

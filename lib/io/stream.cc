@@ -25,7 +25,7 @@ stream *stream_create(loop *l, int fd) {
 
 op_code stream_receive_op(const stream *s) {
     if (__builtin_expect((s->bits & STREAM_ODD) == 0, 1)) return op_code::receive;
-    if ((s->flags & CHANNEL_FILE) != 0) return op_code::receive_file;
+    if ((s->flags & CHANNEL_FILE) != 0) return (s->bits & STREAM_DISK) != 0 ? op_code::receive_disk : op_code::receive_file;
     const bool beside = (s->flags & CHANNEL_RECORDS) != 0 || (s->extra != nullptr && s->extra->taken != nullptr);
     return beside ? op_code::receive_message : op_code::receive;
 }
@@ -33,7 +33,7 @@ op_code stream_receive_op(const stream *s) {
 op_code stream_send_op(const stream *s) {
     if (__builtin_expect((s->bits & STREAM_ODD) == 0, 1))
         return (s->bits & STREAM_ZEROCOPY) == 0 ? op_code::send : op_code::send_zerocopy;
-    if ((s->flags & CHANNEL_FILE) != 0) return op_code::send_file;
+    if ((s->flags & CHANNEL_FILE) != 0) return (s->bits & STREAM_DISK) != 0 ? op_code::send_disk : op_code::send_file;
     if ((s->flags & CHANNEL_RECORDS) != 0) return op_code::send_message;
     const lane_request *first = lane_first_live(&s->writes);
     return first != nullptr && (first->flags & REQUEST_DESCRIPTORS) != 0 ? op_code::send_message : op_code::send;

@@ -23,7 +23,7 @@ constexpr unsigned UNREAD_MAX = 16; // pieces that travel; more are joined into 
 struct parcel { // malloc, crosses threads
     int fd;
     uint16_t what; // of STREAM_KINDS
-    uint32_t sides; // STREAM_NO_READ, STREAM_NO_WRITE
+    uint32_t sides; // STREAM_NO_READ, STREAM_NO_WRITE, STREAM_DISK
     unsigned unread_used;
     mio_move_cb cb;
     void *arg;
@@ -168,7 +168,7 @@ static int parcel_send(loop *l, stream *s, lane_request *req) {
     if (p == nullptr) return MIO_ENOMEM;
     p->fd = s->fd;
     p->what = s->flags & STREAM_KINDS;
-    p->sides = s->bits & (STREAM_NO_READ | STREAM_NO_WRITE);
+    p->sides = s->bits & (STREAM_NO_READ | STREAM_NO_WRITE | STREAM_DISK);
     p->cb = reinterpret_cast<mio_move_cb>(req->cb);
     p->arg = req->arg;
     p->calls = l->calls;

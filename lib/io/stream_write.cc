@@ -485,13 +485,14 @@ int64_t mio_stream_try_write(mio_stream_t *public_stream, const void *ptr, size_
     const int error = stream_check_start(s);
     if (error < 0) return error;
     if (ptr == nullptr || len == 0) return MIO_EINVAL;
+    if ((s->bits & STREAM_NO_WRITE) != 0) return MIO_ENOTSUP;
     if ((s->bits & (STREAM_BROKEN | STREAM_SHUT)) != 0) return MIO_EPIPE;
     if (!lane_empty(&s->writes) || s->out.state != request_state::free || (s->bits & STREAM_CONNECTING) != 0)
         return MIO_EAGAIN;
     if (s->fd < 0) return MIO_ENOTCONN;
+    if ((s->bits & STREAM_DISK) != 0) return MIO_EAGAIN; // nobody can say that it would not wait
     loop *l = s->on;
     if (len > MIO_BUF_SIZE_MAX) len = MIO_BUF_SIZE_MAX;
-    if ((s->bits & STREAM_NO_WRITE) != 0) return MIO_ENOTSUP;
     int64_t sent;
     do sent = send_now(l, s, ptr, len);
     while (sent == MIO_EINTR);

@@ -1,5 +1,6 @@
 // Pipes, FIFOs, and descriptors that are whatever they are: none of them makes the loop wait, none raises SIGPIPE, and what
 // others share stays as it was.
+#include "standard.h"
 #include "unix.h"
 
 #include <errno.h>
@@ -434,7 +435,7 @@ TEST(a_waiting_pipe_that_others_share_stays_one_that_waits) {
     assert_is(close(shared_out), 0);
 }
 
-TEST(sockets_and_devices_are_adopted_and_files_are_refused) {
+TEST(sockets_are_adopted_and_folders_are_refused) {
     KERNEL_ONLY("needs descriptors of the kernel");
     unix_place place;
     mio_loop_t *loop = loop_open();
@@ -444,16 +445,13 @@ TEST(sockets_and_devices_are_adopted_and_files_are_refused) {
     assert_is(mio_pipe_adopt(loop, both[0], &stream), 0);
     assert_is(mio_stream_try_write(stream, "x", 1), 1);
     assert_is(close(both[1]), 0);
-    const int file = open(place.path, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
     const int folder = open(place.folder, O_RDONLY | O_CLOEXEC);
     const int datagram = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     mio_stream_t *none = nullptr;
-    assert_is(mio_pipe_adopt(loop, file, &none), MIO_ENOTSUP);
     assert_is(mio_pipe_adopt(loop, folder, &none), MIO_ENOTSUP);
     assert_is(mio_pipe_adopt(loop, datagram, &none), MIO_EINVAL);
     ck_assert_ptr_null(none);
-    assert_is(close(file), 0); // still ours
-    assert_is(close(folder), 0);
+    assert_is(close(folder), 0); // still ours
     assert_is(close(datagram), 0);
 }
 
@@ -514,35 +512,6 @@ TEST(a_signalfd_is_read_whatever_the_backend) { // a READ of the ring's never en
     assert_is(fcntl(other, F_GETFL) & O_NONBLOCK, 0); // put back
     assert_is(close(other), 0);
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
-}
-
-// In a process of its own, whose standard descriptors are what the case makes of them.
-static int standard_child(void (*prepare)()) {
-    fflush(nullptr);
-    const pid_t child = fork();
-    ck_assert_int_ge(child, 0);
-    if (child == 0) {
-        prepare();
-        mio_loop_options_t options = loop_options();
-        mio_loop_t *own = nullptr;
-        mio_stream_t *in = nullptr, *out = nullptr;
-        if (mio_loop_create(&own, &options) < 0) _exit(2);
-        if (mio_pipe_adopt(own, 0, &in) < 0 || mio_pipe_adopt(own, 1, &out) < 0) _exit(3);
-        mio_handle_set_data(in, out);
-        mio_stream_read_start(in, 0, [](mio_stream_t *stream, int64_t n, mio_buf_t *buf, void *) {
-            mio_stream_t *to = mio_stream_from(static_cast<mio_handle_t *>(mio_handle_data(stream)));
-            if (n > 0) {
-                if (mio_stream_write(to, buf, 1, nullptr, nullptr) < 0) _exit(4);
-                return;
-            }
-            mio_stream_finish(to, MIO_FOREVER, nullptr, nullptr);
-            mio_handle_close(stream, nullptr, nullptr);
-        }, nullptr);
-        if (mio_loop_run(own) != 0 || mio_loop_destroy(own, MIO_SECOND) != 0) _exit(5);
-        if (fcntl(0, F_GETFD) < 0 || fcntl(1, F_GETFD) < 0) _exit(6); // they are still open
-        _exit(0);
-    }
-    return child_status(child);
 }
 
 static int child_in[2], child_out[2];
