@@ -41,6 +41,9 @@ inline uint32_t polled_always_ready(const channel *c) { return c->bits & (MIO_PO
 
 inline bool channel_is_polled(const channel *c) { return c->in.op == op_code::poll; }
 
+// The library opened the descriptor: whoever is seen to poll its number polls one that was closed without a word.
+inline bool polled_is_ours(const channel *c) { return c->kind != MIO_KIND_POLL; }
+
 // Datagrams (perform_datagram.cc); what they return is perform's.
 bool perform_receive_datagrams(loop *l, channel *c, bool doubtful, size_t *received);
 bool perform_send_datagrams(loop *l, channel *c);

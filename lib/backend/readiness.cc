@@ -62,8 +62,7 @@ static bool file_never_waits(channel *c, int error) {
     return true;
 }
 
-// A stream's descriptor has the number that was polled: whoever had polled it closed it without a word.
-__attribute__((noinline)) static void polled_evict(loop *l, channel *polled) {
+__attribute__((noinline)) void polled_evict(loop *l, channel *polled) {
     if (polled->in.state == request_state::started) request_settle(l, &polled->in, MIO_EBADF);
     readiness_forget(l, polled);
 }

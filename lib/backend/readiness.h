@@ -99,6 +99,8 @@ inline uint64_t readiness_token(const entry *e, int fd) {
 uint32_t polled_interest(const channel *c);
 void polled_submit(loop *l, readiness *r, channel *c);
 void polled_visit(loop *l, readiness *r, entry *e, int fd);
+// A descriptor of the library's has the number that was polled: whoever had polled it closed it without a word.
+void polled_evict(loop *l, channel *polled);
 
 // What a backend over a poller puts into its table.
 int readiness_open(loop *l, const poller *with);

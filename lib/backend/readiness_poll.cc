@@ -41,8 +41,11 @@ void polled_submit(loop *l, readiness *r, channel *c) {
     const uint32_t fd = static_cast<uint32_t>(c->fd);
     const channel *other = fd_table_has(&r->entries, fd) ? readiness_entry(r, fd)->owner : nullptr;
     if (other != nullptr && other != c) {
-        request_settle(l, carrier, MIO_EEXIST);
-        return;
+        if (!polled_is_ours(c) || !channel_is_polled(other)) {
+            request_settle(l, carrier, MIO_EEXIST);
+            return;
+        }
+        polled_evict(l, readiness_entry(r, fd)->owner);
     }
     if (r->with->apart) {
         const int seen = perform_poll(l, c);

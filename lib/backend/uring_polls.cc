@@ -69,6 +69,7 @@ bool uring_polls_submit(loop *l, uring_polls *p, channel *c) {
     int error = set_reach(l, p, c);
     if (error == 0) {
         auto *e = fd_table_at<uring_polled>(&p->entries, static_cast<uint32_t>(c->fd));
+        if (e->owner != nullptr && e->owner != c && polled_is_ours(c)) uring_polls_evict(l, p, c->fd);
         error = e->owner != nullptr && e->owner != c ? static_cast<int>(MIO_EEXIST) : set_watch(l, p, e, c);
     }
     if (error == 0) return true;

@@ -26,7 +26,7 @@ bool uring_polls_submit(loop *l, uring_polls *p, channel *c);
 void uring_polls_collect(loop *l, uring_polls *p);
 // No carrier is STARTED. Legal for a channel that was never seen.
 void uring_polls_forget(loop *l, uring_polls *p, channel *c);
-// The number is a stream's: whoever had polled it closed it without a word.
+// The number is the library's now: whoever had polled it closed it without a word.
 void uring_polls_evict(loop *l, uring_polls *p, int fd);
 void uring_polls_close(loop *l, uring_polls *p, bool in_child);
 

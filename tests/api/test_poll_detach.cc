@@ -87,6 +87,46 @@ TEST(the_end_of_a_polled_descriptor_is_not_delayed) {
     run_to_end(loop);
 }
 
+// The loop's own descriptors are closed by nobody else: whoever polls such a number polls what is no more.
+TEST(a_descriptor_of_the_library_takes_the_number_of_one_that_was_closed_without_a_word) {
+    KERNEL_ONLY("the program closes no simulated descriptor");
+    if (on_kqueue()) SKIP("the model watches no files");
+    mio_loop_t *loop = loop_open();
+    char folder[] = "/tmp/mio-poll-XXXXXX";
+    ck_assert_ptr_nonnull(mkdtemp(folder));
+    int fds[2];
+    pair_of(fds);
+    static seen told;
+    mio_poll_t *poll = poll_open(loop, fds[0], MIO_POLL_IN, &told);
+    some_turns(loop);
+    assert_is(close(fds[0]), 0);
+    struct watched {
+        int calls, status;
+    };
+    static watched heard;
+    heard = watched();
+    mio_watch_t *watch = nullptr;
+    assert_is(mio_watch_open(loop, folder, MIO_WATCH_CREATED, [](mio_watch_t *, int status, const mio_watch_event_t *, void *) {
+        if (is_over()) return;
+        heard.calls++;
+        heard.status = status;
+    }, nullptr, &watch), 0);
+    some_turns(loop);
+    char name[40];
+    snprintf(name, sizeof name, "%s/new", folder);
+    close(open(name, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+    const int64_t until_ns = clock_ns() + patience(10 * MIO_SECOND);
+    while (heard.calls == 0 && clock_ns() < until_ns) assert_ok(mio_loop_run_once(loop, MIO_MILLISECOND));
+    unlink(name);
+    ck_assert_int_gt(heard.calls, 0);
+    assert_is(heard.status, 0);
+    mio_handle_abandon(watch);
+    mio_handle_abandon(poll);
+    run_to_end(loop);
+    close(fds[1]);
+    rmdir(folder);
+}
+
 // Both have an event in the batch. Whoever is told first takes the other's descriptor away, and another one gets its number.
 struct swap {
     int fds[2][2], fresh[2];
