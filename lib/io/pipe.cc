@@ -72,7 +72,9 @@ struct adopted {
 // The descriptor that the stream will have: another one for what is opened once more and for the standard ones, else the same.
 static int adopt_choose(const loop *l, int fd, const fd_facts *facts, adopted *out) {
     const bool disk = is_disk(facts);
-    *out = adopted{fd, facts->status, 0, !disk && (facts->status & O_NONBLOCK) == 0, disk};
+    int status = facts->status;
+    const bool waits = (status & O_NONBLOCK) == 0 || (!disk && kept_status_shared(l->calls, fd, &status));
+    *out = adopted{fd, status, 0, !disk && waits, disk};
     const bool fifo = S_ISFIFO(facts->mode);
     const int access = facts->status & O_ACCMODE;
     if (out->changes && fifo && access != O_WRONLY && nowait_works(l, fd)) {

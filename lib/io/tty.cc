@@ -19,8 +19,7 @@ void channel_restore(loop *l, channel *c) {
         extra->kept_modes = nullptr;
     }
     if (extra->kept_status != nullptr) {
-        (void)l->calls->set_status(c->fd, extra->kept_status->status);
-        kept_forget(extra->kept_status);
+        kept_status_put_back(l->calls, c->fd, extra->kept_status);
         extra->kept_status = nullptr;
     }
 }

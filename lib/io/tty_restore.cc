@@ -14,6 +14,7 @@
 #include <mio/tty.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -38,6 +39,41 @@ static kept_state *kept_take(int fd) {
         return &k;
     }
     return nullptr;
+}
+
+// One open file: what is set by one number is seen by the other. O_APPEND says nothing about what has no end to append to.
+static bool same_open_file(const sys *calls, int one, int other) {
+    fd_facts mine, theirs, seen;
+    if (calls->facts(one, &mine) < 0 || calls->facts(other, &theirs) < 0) return false;
+    if (mine.mode != theirs.mode || mine.device != theirs.device || mine.status != theirs.status) return false;
+    if (calls->set_status(one, mine.status ^ O_APPEND) < 0) return false;
+    const bool same = calls->facts(other, &seen) == 0 && ((seen.status ^ theirs.status) & O_APPEND) != 0;
+    (void)calls->set_status(one, mine.status);
+    return same;
+}
+
+// Another note of the same open file; nullptr: none.
+static kept_state *status_of(const sys *calls, int fd, const kept_state *but) {
+    for (kept_state &k : table) {
+        if (&k == but || k.state.load(std::memory_order_acquire) != KEPT_SET || k.pid != getpid() || k.is_modes) continue;
+        if (same_open_file(calls, fd, k.fd)) return &k;
+    }
+    return nullptr;
+}
+
+bool kept_status_shared(const sys *calls, int fd, int *status) {
+    const kept_state *k = status_of(calls, fd, nullptr);
+    if (k != nullptr) *status = k->status;
+    return k != nullptr;
+}
+
+void kept_status_put_back(const sys *calls, int fd, kept_state *k) {
+    const kept_state *other = status_of(calls, fd, k);
+    if (other == nullptr) (void)calls->set_status(fd, k->status);
+    const int status = k->status;
+    kept_forget(k);
+    // Both may have seen the other, on two threads: whoever looks last puts it back.
+    if (other != nullptr && other->state.load(std::memory_order_acquire) != KEPT_SET) (void)calls->set_status(fd, status);
 }
 
 kept_state *kept_status_note(int fd, int status) {

@@ -18,6 +18,11 @@ struct kept_state {
     struct termios modes;
 };
 
+// fd does not wait because another stream has changed its open file: *status is how that was before.
+bool kept_status_shared(const sys *calls, int fd, int *status);
+// fd is as it was before this note, unless another stream still needs it otherwise, and puts it back then.
+void kept_status_put_back(const sys *calls, int fd, kept_state *k);
+
 // Notes how fd is, before it is changed. nullptr: there is no room. From then on mio_tty_reset and exit put it back.
 kept_state *kept_status_note(int fd, int status);
 // Modes that another stream has changed already are noted as they were before that.

@@ -404,6 +404,40 @@ TEST(a_pipe_that_is_adopted_full_or_at_its_end_loses_nothing) {
     }
 }
 
+TEST(streams_over_one_open_file_put_it_back_when_the_last_has_gone) {
+    KERNEL_ONLY("needs FIFOs");
+    unix_place place;
+    mio_loop_t *loop = loop_open();
+    assert_is(mkfifo(place.path, 0600), 0);
+    for (int first = 0; first < 2; first++) {
+        const int fd = open(place.path, O_RDONLY | O_NONBLOCK | O_CLOEXEC), writer = open(place.path, O_WRONLY | O_CLOEXEC);
+        ck_assert_int_ge(writer, 0);
+        assert_is(fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK), 0);
+        const int look = dup(fd), again = dup(fd);
+        mio_stream_t *streams[2] = {};
+        assert_is(mio_pipe_adopt(loop, fd, &streams[0]), 0);
+        assert_is(mio_pipe_adopt(loop, again, &streams[1]), 0);
+        ck_assert_int_ne(fcntl(look, F_GETFL) & O_NONBLOCK, 0);
+        mio_handle_abandon(streams[first]);
+        run_to_end(loop);
+        ck_assert_int_ne(fcntl(look, F_GETFL) & O_NONBLOCK, 0); // the other one still needs it
+        inbox in = {};
+        in.is_text = true;
+        in.stop_at = 4;
+        ck_assert_int_gt(mio_stream_read_start(streams[1 - first], 0, read_into, &in), 0);
+        run_for(loop, MIO_MILLISECOND); // it does not wait
+        assert_is(write(writer, "late", 4), 4);
+        run_to_stop(loop);
+        ck_assert_str_eq(in.text, "late");
+        mio_handle_abandon(streams[1 - first]);
+        run_to_end(loop);
+        assert_is(fcntl(look, F_GETFL) & O_NONBLOCK, 0);
+        assert_is(fcntl(look, F_GETFL) & O_APPEND, 0);
+        close(look);
+        close(writer);
+    }
+}
+
 // --- whatever it is -------------------------------------------------------------------------------------------------
 
 TEST(a_waiting_pipe_that_others_share_stays_one_that_waits) {
