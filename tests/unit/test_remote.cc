@@ -8,6 +8,8 @@
 #include <mio/error.h>
 
 #include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -112,11 +114,34 @@ static void a_child_neither_writes_nor_closes_a_descriptor(void **) {
     assert_int_equal(called, 2);
 }
 
+// As many wakes as a counter holds are on their way, or somebody has put so much into it: there is no room, and no news.
+static void a_wake_finds_room_in_a_counter_that_is_full(void **) {
+    const uint64_t most = UINT64_MAX - 1;
+    const int fd = l->box->wake_fd;
+    assert_int_equal(write(fd, &most, sizeof most), sizeof most);
+    assert_true(mio_loop_run_once(loop_public(l), 0) >= 0); // seen, and left as it is
+    assert_int_equal(write(fd, "12345678", 8), -1);
+    assert_int_equal(mio_loop_hold(loop_public(l), 1), 0);
+    const int64_t begun_ns = l->calls->monotonic_ns();
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, nullptr, [](void *arg) -> void * {
+        while (static_cast<remote *>(arg)->asleep.load() == 0) sched_yield();
+        usleep(1000);
+        (void)remote_post(static_cast<remote *>(arg), count, nullptr);
+        return nullptr;
+    }, l->box), 0);
+    while (called == 0) assert_true(mio_loop_run_once(loop_public(l), 20 * MIO_SECOND) >= 0);
+    assert_true(l->calls->monotonic_ns() - begun_ns < 20 * MIO_SECOND);
+    assert_int_equal(pthread_join(thread, nullptr), 0);
+    assert_int_equal(mio_loop_hold(loop_public(l), -1), 0);
+}
+
 int main() {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(once_warm_posts_allocate_nothing, scene_open, scene_close),
         cmocka_unit_test_setup_teardown(contention_does_not_add_up, scene_open, scene_close),
         cmocka_unit_test_setup_teardown(a_child_neither_writes_nor_closes_a_descriptor, scene_open, scene_close),
+        cmocka_unit_test_setup_teardown(a_wake_finds_room_in_a_counter_that_is_full, scene_open, scene_close),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }
