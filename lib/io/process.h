@@ -27,6 +27,7 @@ struct child {
     int pidfd;                   // -1: none
     bool borrowed;               // it is the handle's, which closes it
     bool attached;               // the handle wants to hear of the end
+    bool orphan;                 // among those that nobody waits for, who have a reference, or was
     bool reaped;
     int error;                   // reaped: 0, or why `end` says nothing
     spawn_end end;

@@ -124,6 +124,7 @@ void child_known(child *c, int pid, int pidfd) {
 
 static void child_orphan(child *c) {
     c->references.fetch_add(1, std::memory_order_relaxed);
+    c->orphan = true;
     (void)inbox_put(&orphans, c); // it is never closed
 }
 
@@ -146,9 +147,11 @@ void child_leave(child *c, bool watched) {
 }
 
 // Memory only: the thread is the parent's, as the child is. It may have waited in the fork, and a condition is not
-// destroyed before whoever waits has left it.
+// destroyed before whoever waits has left it. Nobody has waited for an orphan, which others still know.
 void process_forget(process *p) {
-    if (p->who != nullptr) child_free_memory(p->who);
+    if (p->who == nullptr) return;
+    if (p->who->orphan) child_release(p->who);
+    else child_free_memory(p->who);
 }
 
 }

@@ -9,6 +9,7 @@
 #include <mio.h>
 
 #include <errno.h>
+#include <malloc.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -159,6 +160,33 @@ static void a_child_left_without_a_thread_is_reaped_by_the_next(void **) {
     assert_int_equal(calls, 1);
 }
 
+// The orphan is still to be told of when the program forks, and the child gives up the loop, and starts something itself.
+static void a_fork_s_child_gives_up_an_orphan_once(void **) {
+    pidfds_refused = 1;
+    test::failing_from(test::call::thread_start, 1, EAGAIN);
+    assert_int_equal(spawn("/bin/sleep", "1000"), 0);
+    const int64_t pid = mio_process_pid(one);
+    const pid_t forked = fork();
+    assert_true(forked >= 0);
+    if (forked == 0) {
+        alarm(30);
+        (void)mallopt(M_PERTURB, 0xa5); // what is free looks like nothing
+        if (mio_loop_destroy(loop_public(l), 0) != 0) _exit(1);
+        children_sweep();
+        children_sweep();
+        _exit(0);
+    }
+    int status = -1;
+    assert_int_equal(waitpid(forked, &status, 0), forked);
+    assert_int_equal(status, 0);
+    run_to_end();
+    assert_int_equal(told.error, MIO_ECHILD);
+    ends(pid);
+    test::failing_never();
+    children_sweep();
+    assert_true(is_gone(pid));
+}
+
 // file: by a fork, with a pipe for its failure.
 static void nothing_is_left(bool file) {
     open_fds before;
@@ -206,6 +234,7 @@ int main() {
         cmocka_unit_test_setup_teardown(without_a_pidfd_a_thread_waits, scene_open, scene_close),
         cmocka_unit_test_setup_teardown(without_both_the_end_is_not_known_and_the_next_one_reaps, scene_open, scene_close),
         cmocka_unit_test_setup_teardown(a_child_left_without_a_thread_is_reaped_by_the_next, scene_open, scene_close),
+        cmocka_unit_test_setup_teardown(a_fork_s_child_gives_up_an_orphan_once, scene_open, scene_close),
         cmocka_unit_test_setup_teardown(whatever_fails_nothing_is_left, scene_open, scene_close),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
