@@ -211,6 +211,7 @@ static void race_resolved(loop *l, int status, mio_addrs_t *addrs, void *arg) {
     }
     r->addrs = mio_addrs_take(addrs);
     race_order(r);
+    if (r->count > 1) r->options.fastopen = 0; // it would stand before a peer has answered, and win
     race_next(l, r);
 }
 

@@ -9,6 +9,7 @@
 
 #include <netdb.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -107,6 +108,31 @@ static void the_next_address_follows_one_that_fails(void **) {
     assert_non_null(strstr(text, end));
 }
 
+static int fast; // attempts that stand before a peer has answered
+static int some_setsockopt(int fd, int level, int name, const void *value, socklen_t len) {
+    if (level == IPPROTO_TCP && name == TCP_FASTOPEN_CONNECT) fast++;
+    return sys_real.setsockopt(fd, level, name, value, len);
+}
+
+static void a_race_is_not_won_before_a_peer_has_answered(void **) {
+    static const char *const two[] = {"127.0.0.2", "127.0.0.1", nullptr}, *const only[] = {"127.0.0.1", nullptr};
+    table.setsockopt = some_setsockopt;
+    mio_connect_options_t each = MIO_CONNECT_OPTIONS_INIT;
+    each.fastopen = 1;
+    mio_connect_host_options_t options = MIO_CONNECT_HOST_OPTIONS_INIT;
+    options.connect = &each;
+    for (int round = 0; round < 2; round++) {
+        answers = round == 0 ? two : only;
+        told = fast = 0;
+        mio_stream_t *stream;
+        assert_true(mio_tcp_connect_host(loop_public(l), "host.example", MIO_TEXT, port, &options, on_connect, nullptr,
+                                         &stream) > 0);
+        until_told();
+        assert_int_equal(status, 0);
+        assert_int_equal(fast, round); // where there is nobody to race against it is as asked
+    }
+}
+
 static void an_error_of_a_peers_is_told_before_one_of_this_machine(void **) {
     static const char *const some[] = {"2001:db8::1", "127.0.0.2", nullptr};
     answers = some;
@@ -159,6 +185,7 @@ static void without_memory_for_some_part_it_is_told_so_or_goes_on(void **) {
 int main() {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(the_next_address_follows_one_that_fails, scene_open, scene_close),
+        cmocka_unit_test_setup_teardown(a_race_is_not_won_before_a_peer_has_answered, scene_open, scene_close),
         cmocka_unit_test_setup_teardown(an_error_of_a_peers_is_told_before_one_of_this_machine, scene_open, scene_close),
         cmocka_unit_test_setup_teardown(nor_does_want_of_descriptors_or_a_prohibition_hide_it, scene_open, scene_close),
         cmocka_unit_test_setup_teardown(without_memory_for_some_part_it_is_told_so_or_goes_on, scene_open, scene_close),
