@@ -23,6 +23,8 @@ namespace mio {
 static_assert(sizeof(loop::jobs_cached) / sizeof(job *) == JOB_CLASSES, "a cache for each class");
 static constexpr size_t class_payload[JOB_CLASSES] = {192, 1024, 4608, JOB_PAYLOAD_MAX};
 
+constexpr int64_t THREAD_AGAIN_NS = 100 * MIO_MILLISECOND; // a thread was refused: asked for again
+
 static size_t job_size(unsigned size_class) { return sizeof(job) + class_payload[size_class]; }
 
 // --- memory ---------------------------------------------------------------------------------------------------------
@@ -164,7 +166,8 @@ void job_submit(loop *l, loose_request *req) {
     }
     int error = workers_of(l);
     if (error == 0) error = workers_submit(l->with_workers, work);
-    if (error == 0) return;
+    if (error > 0) timer_arm_at(l, &work->due, l->with->now(l) + THREAD_AGAIN_NS);
+    if (error >= 0) return;
     job_returned(l, req);
     l->counters.jobs--;
     request_settle(l, req, error);
@@ -180,6 +183,7 @@ void loose_submit(loop *l, loose_request *req) {
 // --- and home -------------------------------------------------------------------------------------------------------
 
 static void job_home(loop *l, job *work) {
+    if (work->due.state != timer_state::idle) timer_disarm(l, &work->due);
     mio_assert(work->state == job_state::home && work->req->work == work && work->req->away);
     job_returned(l, work->req);
     request_settle(l, work->req, 0); // with the job's own result, which may be longer
@@ -191,6 +195,10 @@ static job *job_of_due(timer_node *node) {
 
 void job_due(loop *l, timer_node *node) {
     job *work = job_of_due(node);
+    if (l->with->job_delay_ns == nullptr) {
+        if (workers_again(l->with_workers, work)) timer_arm_at(l, &work->due, l->with->now(l) + THREAD_AGAIN_NS);
+        return;
+    }
     if (work->state == job_state::queued) {
         job_delay(l, work, job_state::running);
         return;
@@ -241,6 +249,7 @@ static job_state job_recall(loop *l, loose_request *req) {
     job *work = req->work;
     const bool leave = req->kind->rule == job_rule::abandonable;
     const bool theirs = l->with->job_delay_ns == nullptr;
+    if (theirs && work->due.state != timer_state::idle) timer_disarm(l, &work->due); // before it may be the worker's to free
     const job_state met = theirs ? workers_recall(l->with_workers, work, leave) : work->state;
     if (!theirs && (met == job_state::queued || leave)) {
         timer_disarm(l, &work->due);

@@ -78,7 +78,7 @@ struct alignas(16) job {
     job_state state;
     bool left_behind;
     uint8_t size_class;
-    timer_node due;        // where jobs run on the loop's thread
+    timer_node due;        // where jobs run on the loop's thread; elsewhere armed while a thread for it was refused
     // the payload follows
 };
 static_assert(sizeof(job) % 16 == 0, "a payload is aligned as by malloc");

@@ -103,8 +103,7 @@ static int worker_start(workers *w) {
     return 0;
 }
 
-// If more may run than threads are on their way, one more looks: one that waits, or a new one. An error only if there is
-// no thread at all.
+// If more may run than threads are on their way, one more looks: one that waits, or a new one. An error: that was refused.
 static int workers_more(workers *w) {
     if (!more_may_run(w, w->woken)) return 0;
     if (w->idle > w->woken) {
@@ -115,7 +114,14 @@ static int workers_more(workers *w) {
     if (w->threads >= w->threads_most) return 0;
     const int error = worker_start(w);
     w->counts.able = error < 0 ? w->threads : w->threads_most;
-    return w->threads != 0 ? 0 : error;
+    return error;
+}
+
+// As above, though one was refused before: perhaps there is room again, for all that are wanted. (For one more only, nobody
+// of a lane that has a thread already would ask: it would be kept for the others.)
+static int workers_more_again(workers *w) {
+    if (w->idle <= w->woken) w->counts.able = w->threads_most;
+    return workers_more(w);
 }
 
 static void job_is_done(job *work, bool left_behind, remote *home) {
@@ -194,11 +200,19 @@ int workers_submit(workers *w, job *work) {
     work->state = job_state::queued;
     link_before(&w->queued[lane], &work->at);
     w->counts.waiting[lane]++;
-    if (w->counts.able < w->threads_most && w->idle <= w->woken) w->counts.able = w->threads + 1; // perhaps there is room again
-    const int error = workers_more(w);
-    if (error < 0) job_withdraw(w, work);
+    const int error = workers_more_again(w);
+    const bool waits = error < 0 && w->threads != 0;
+    if (error < 0 && !waits) job_withdraw(w, work);
     pthread_mutex_unlock(&w->lock);
-    return error;
+    return waits ? 1 : error;
+}
+
+bool workers_again(workers *w, const job *work) {
+    pthread_mutex_lock(&w->lock);
+    const bool waits = work->state == job_state::queued;
+    if (waits) (void)workers_more_again(w);
+    pthread_mutex_unlock(&w->lock);
+    return waits;
 }
 
 job_state workers_recall(workers *w, job *work, bool leave) {

@@ -59,8 +59,11 @@ void workers_release(workers *w);
 // 0, or MIO_EPERM: a fork's child that may not use them.
 int workers_check(workers *w);
 
-// Queues a made job; 0, or why there is no thread for it.
+// Queues a made job; 0, or why there is no thread for it; 1: it waits for those that there are, which may be at something
+// that never ends, and one more was refused.
 int workers_submit(workers *w, job *work);
+// Asks for one more once more. false: the job waits no more.
+bool workers_again(workers *w, const job *work);
 // An early end. Where the job was; queued: it is withdrawn, and made again. leave: a running one is left behind.
 job_state workers_recall(workers *w, job *work, bool leave);
 job_state workers_look(workers *w, const job *work);

@@ -389,6 +389,27 @@ static void with_fewer_threads_all_is_done(void **) {
     run_until_told(32);
 }
 
+// The only thread there is may be at something that never ends; nobody may ask for anything else.
+static void a_refused_thread_is_asked_for_again(void **) {
+    door shut = {};
+    start(&held, &shut, 1, 1);
+    turn();
+    wait_for(shut.waiting, 1);
+    test::failing_from(test::call::thread_start, 1, EAGAIN);
+    loose_request *left = start(&leavable, nullptr, 2, 2);
+    start(&held, nullptr, 3, 3);
+    turn();
+    assert_true(test::failing_happened());
+    assert_int_equal(loose_cancel(l, left, MIO_ECANCELED), 0); // nobody asks for this one
+    for (int i = 0; i < 300; i++) assert_true(mio_loop_run_once(loop_public(l), MIO_MILLISECOND) >= 0); // refused again
+    assert_int_equal(told, 1);
+    test::failing_never();
+    run_until_told(2);
+    assert_int_equal(statuses[1], 3);
+    shut.open = 1;
+    run_until_told(3);
+}
+
 static void without_memory_nothing_is_taken(void **) {
     for (uint64_t n = 1;; n++) {
         test::failing_allocation_at(n);
@@ -505,6 +526,7 @@ int main() {
         cmocka_unit_test_setup_teardown(a_loop_does_not_end_while_a_job_is_held, scene_open, scene_close),
         cmocka_unit_test_setup_teardown(without_any_thread_the_job_ends_with_the_error, scene_open, scene_close),
         cmocka_unit_test_setup_teardown(with_fewer_threads_all_is_done, scene_open, scene_close),
+        cmocka_unit_test_setup_teardown(a_refused_thread_is_asked_for_again, scene_open, scene_close),
         cmocka_unit_test_setup_teardown(without_memory_nothing_is_taken, scene_open, scene_close),
         cmocka_unit_test_setup_teardown(a_child_has_workers_of_its_own, scene_open, scene_close),
         cmocka_unit_test_setup_teardown(a_child_may_run_what_was_only_started, scene_open, scene_close),
