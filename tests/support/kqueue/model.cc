@@ -55,7 +55,8 @@ struct knote {
 };
 
 struct queue {
-    int fd;
+    int fd;   // an epoll set of the three below: readable while there is something to tell, as the queue's number is there
+    int bell; // readable while a knote of EVFILT_USER has something to tell
     int sets[2]; // of EVFILT_READ, of EVFILT_WRITE
     int turn;    // which of them is asked first: neither starves the other
     bool rings;
@@ -260,8 +261,8 @@ static int user_events(queue *q, struct kevent *events, int max) {
 
 static int set_events(queue *q, int set, struct kevent *events, int max) {
     if (max <= 0) return 0;
-    struct epoll_event seen[64];
-    const int got = epoll_wait(set, seen, max < 64 ? max : 64, 0);
+    struct epoll_event seen[256];
+    const int got = epoll_wait(set, seen, max < 256 ? max : 256, 0);
     int n = 0;
     for (int i = 0; i < got; i++) {
         const auto found = q->knotes.find(seen[i].data.u64);
@@ -287,13 +288,12 @@ static int64_t clock_now_ns() {
 
 // --- queues ---------------------------------------------------------------------------------------------------------
 
-// The queue's number is an eventfd, which is readable while a knote of EVFILT_USER has something to tell.
 static void bell_update(queue *q) {
     bool pending = false;
     for (const auto &entry : q->knotes) pending |= entry.second.triggered && entry.second.enabled;
     if (pending == q->rings) return;
     uint64_t count = 1;
-    if (pending ? write(q->fd, &count, sizeof count) < 0 : read(q->fd, &count, sizeof count) < 0) abort();
+    if (pending ? write(q->bell, &count, sizeof count) < 0 : read(q->bell, &count, sizeof count) < 0) abort();
     q->rings = pending;
 }
 
@@ -301,7 +301,7 @@ static void fork_begins() { pthread_mutex_lock(&mutex); }
 static void fork_ends_in_parent() { pthread_mutex_unlock(&mutex); }
 static void fork_ends_in_child() {
     for (queue *q : *queues()) {
-        for (const int fd : {q->fd, q->sets[0], q->sets[1]}) silent_close(fd);
+        for (const int fd : {q->fd, q->bell, q->sets[0], q->sets[1]}) silent_close(fd);
         delete q;
     }
     queues()->clear();
@@ -315,7 +315,7 @@ static void number_ends(int fd) {
     for (size_t i = 0; i < queues()->size(); i++) {
         queue *q = (*queues())[i];
         if (q->fd == fd) {
-            for (const int set : q->sets) silent_close(set);
+            for (const int part : {q->bell, q->sets[0], q->sets[1]}) silent_close(part);
             queues()->erase(queues()->begin() + static_cast<ptrdiff_t>(i--));
             delete q;
             continue;
@@ -382,19 +382,22 @@ using namespace test;
 int kqueue(void) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, fork_prepare);
-    const int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    const int in = fd < 0 ? -1 : epoll_create1(EPOLL_CLOEXEC);
-    const int out = in < 0 ? -1 : epoll_create1(EPOLL_CLOEXEC);
-    if (out < 0) {
+    int parts[4] = {-1, -1, -1, -1}; // the queue, its bell, its two sets
+    for (int i = 0; i < 4; i++) {
+        parts[i] = i == 1 ? eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) : epoll_create1(EPOLL_CLOEXEC);
+        struct epoll_event event = {};
+        event.events = EPOLLIN;
+        if (parts[i] >= 0 && (i == 0 || epoll_ctl(parts[0], EPOLL_CTL_ADD, parts[i], &event) == 0)) continue;
         const int error = errno;
-        if (in >= 0) silent_close(in);
-        if (fd >= 0) silent_close(fd);
+        for (const int part : parts)
+            if (part >= 0) silent_close(part);
         return failed(error);
     }
+    const int fd = parts[0];
     // As there, it is not closed by an exec unless somebody says so; the sets are nobody's business.
     if (fcntl(fd, F_SETFD, 0) < 0) abort();
     held lock;
-    queues()->push_back(new queue{fd, {in, out}, 0, false, {}});
+    queues()->push_back(new queue{fd, parts[1], {parts[2], parts[3]}, 0, false, {}});
     return fd;
 }
 
@@ -406,7 +409,7 @@ int kevent(int kq, const struct kevent *changes, int n, struct kevent *events, i
         timeout == nullptr ? -1 : clock_now_ns() + timeout->tv_sec * INT64_C(1000000000) + timeout->tv_nsec;
     bool first = true;
     for (;;) {
-        struct pollfd bells[3];
+        struct pollfd told;
         {
             held lock;
             queue *q = queue_of(kq);
@@ -420,9 +423,7 @@ int kevent(int kq, const struct kevent *changes, int n, struct kevent *events, i
             const int got = events_take(q, events, max);
             bell_update(q);
             if (got > 0 || max == 0) return got;
-            bells[0] = {q->fd, POLLIN, 0};
-            bells[1] = {q->sets[0], POLLIN, 0};
-            bells[2] = {q->sets[1], POLLIN, 0};
+            told = {q->fd, POLLIN, 0};
         }
         struct timespec left = {};
         if (until_ns >= 0) {
@@ -430,7 +431,7 @@ int kevent(int kq, const struct kevent *changes, int n, struct kevent *events, i
             if (left_ns <= 0) return 0;
             left = {static_cast<time_t>(left_ns / 1000000000), static_cast<long>(left_ns % 1000000000)};
         }
-        if (ppoll(bells, 3, until_ns < 0 ? nullptr : &left, nullptr) < 0) return -1; // EINTR, too
+        if (ppoll(&told, 1, until_ns < 0 ? nullptr : &left, nullptr) < 0) return -1; // EINTR, too
     }
 }
 
