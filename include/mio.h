@@ -10,6 +10,7 @@
 #include <mio/backend.h>
 #include <mio/base.h>
 #include <mio/buf.h>
+#include <mio/embed.h>
 #include <mio/error.h>
 #include <mio/export.h>
 #include <mio/fs.h>

@@ -88,6 +88,7 @@ static int epoll_await(loop *l, int64_t timeout_ns) {
     l->counters.backend_calls++;
     const int n = l->calls->epoll_wait_ns(state->fd, state->events, EPOLL_BATCH, timeout_ns);
     if (n < 0) return n == -EINTR ? 0 : n;
+    state->shared.full = n == EPOLL_BATCH;
     for (int i = 0; i < n; i++) {
         const uint32_t events = state->events[i].events;
         static_assert(EPOLLIN == READY_IN && EPOLLOUT == READY_OUT << 1, "two bits in place");
@@ -100,6 +101,8 @@ static int epoll_await(loop *l, int64_t timeout_ns) {
     }
     return 0;
 }
+
+static int epoll_host_fd(loop *l) { return epoll_of(l)->fd; }
 
 static const poller epoll_poller = {epoll_open, epoll_close, epoll_add, epoll_modify, epoll_remove, epoll_await, false};
 
@@ -121,6 +124,8 @@ const backend backend_epoll = {
     nullptr,
     wake_clock,
     nullptr,
+    epoll_host_fd,
+    readiness_rest,
 };
 
 }

@@ -113,6 +113,7 @@ static int kqueue_await(loop *l, int64_t timeout_ns) {
     l->counters.backend_calls++;
     const int n = l->calls->kevent(l->box->wake_fd, nullptr, 0, state->events, KQUEUE_BATCH, timeout_ns);
     if (n < 0) return n == -EINTR ? 0 : n;
+    state->shared.full = n == KQUEUE_BATCH;
     for (int i = 0; i < n; i++) {
         const struct kevent *event = &state->events[i];
         uint32_t ready = event->filter == EVFILT_WRITE ? READY_OUT : READY_IN;
@@ -144,6 +145,8 @@ static int kqueue_open(loop *l) {
     return 0;
 }
 static void kqueue_close(loop *) {}
+
+static int kqueue_host_fd(loop *l) { return l->box->wake_fd; }
 
 static const poller kqueue_poller = {
     kqueue_open, kqueue_close, kqueue_add, kqueue_watch, kqueue_remove, kqueue_await, true,
@@ -183,6 +186,8 @@ const backend backend_kqueue = {
     kqueue_take_over,
     wake_clock,
     nullptr,
+    kqueue_host_fd,
+    readiness_rest,
 };
 
 }

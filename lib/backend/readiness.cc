@@ -319,6 +319,12 @@ int readiness_poll(loop *l, int64_t timeout_ns) {
     return 0;
 }
 
+// A poller's descriptor is readable as long as it has something to tell. What it told already is on the list.
+int readiness_rest(loop *l) {
+    const readiness *r = readiness_of(l);
+    return r->last != &r->anchor || r->full ? 1 : 0;
+}
+
 // --- forget ---------------------------------------------------------------------------------------------------------
 
 void readiness_forget(loop *l, channel *c) {

@@ -63,6 +63,7 @@ struct readiness {
     size_t received;  // bytes of the pool taken in this poll
     entry anchor;     // anchor.next: the first on the ready list
     entry *last;      // the last on it; &anchor: empty
+    bool full;        // the kernel told as much as there was room for: there may be more
     entry *round_end; // up to here the list must be walked before the kernel is asked again; nullptr: asked next
 };
 
@@ -109,5 +110,6 @@ void readiness_submit(loop *l, request *carrier);
 void readiness_cancel(loop *l, request *carrier);
 int readiness_poll(loop *l, int64_t timeout_ns);
 void readiness_forget(loop *l, channel *c);
+int readiness_rest(loop *l);
 
 }

@@ -558,6 +558,8 @@ const backend backend_sim = {
     nullptr,
     backend_sim_now,
     backend_sim_job_delay,
+    nullptr,
+    nullptr,
 };
 
 }

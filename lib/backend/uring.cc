@@ -60,6 +60,7 @@ int uring_state_open(loop *l, uring_state *u) {
     int error = uring_ring_open(&u->ring, l->calls, submissions, &params);
     if (error < 0) return error;
     u->setup = params.flags;
+    u->told = false;
     error = tomb_open(l, u);
     if (error < 0) uring_ring_close(&u->ring, false);
     return error;
@@ -98,6 +99,7 @@ static void uring_close(loop *l, bool in_child) {
     uring_files_close(l, u, in_child);
     uring_buffers_close(l, &u->buffers);
     uring_ring_close(&u->ring, in_child);
+    if (u->hosted && !in_child) uring_host_leave(l, u);
     uring_loans_close(l, &u->loans);
     uring_polls_close(l, &u->polls, in_child);
     if (u->tomb >= 0 && !in_child) l->calls->close(u->tomb);
@@ -372,7 +374,7 @@ static int uring_refused(loop *l, uring_state *u, int error) {
     return (l->flags & LOOP_DESTROYING) == 0 ? error : uring_leave(l, u, error);
 }
 
-static int uring_poll(loop *l, int64_t timeout_ns) {
+int uring_ask(loop *l, int64_t timeout_ns) {
     uring_state *u = uring_of(l);
     if (__builtin_expect(u->thread != loop_thread(l) || u->ring.fd < 0, 0)) { // another's, or buried already
         if (u->dead) {
@@ -414,6 +416,12 @@ static int uring_poll(loop *l, int64_t timeout_ns) {
     return 0;
 }
 
+static int uring_poll(loop *l, int64_t timeout_ns) {
+    uring_state *u = uring_of(l);
+    if (__builtin_expect(u->resting, 0)) uring_rise(l, u);
+    return uring_ask(l, timeout_ns);
+}
+
 const backend backend_uring = {
     "io_uring",
     MIO_BACKEND_IO_URING,
@@ -430,6 +438,8 @@ const backend backend_uring = {
     nullptr,
     wake_clock,
     nullptr,
+    uring_host_fd,
+    uring_rest,
 };
 
 }

@@ -98,6 +98,9 @@ struct uring_state {
     int grave;              // the tomb of a ring before, which has not returned yet what it was lent; -1: none
     bool watching;          // these and the set of polls are polled, as far as they are there
     bool wake_armed, grave_armed, polls_armed;
+    bool hosted;            // somebody asked for what a host waits for
+    bool told;              // host_fd is registered: it is told of completions
+    bool resting;           // and the host waits for it
     bool skipped;           // the last poll did without an enter
     bool dead;              // given up: nothing is asked of the kernel any more
     struct io_uring_cqe *stash; // completions taken out of a queue that overflowed: worked off before the queue's
@@ -172,6 +175,19 @@ inline int uring_wake_fd(const loop *l) { return l->box->wake_fd; }
 
 // A ring that is not enabled yet, with u->features, and its tomb. (uring.cc)
 int uring_state_open(loop *l, uring_state *u);
+
+// --- uring_host.cc --------------------------------------------------------------------------------------------------
+
+int uring_host_fd(loop *l);
+// What a host waits for is told of completions, if there is such a thing. Not yet enabled, or the running thread's.
+int uring_host_register(loop *l, uring_state *u);
+int uring_rest(loop *l);
+// The ring was closed for good: what the kernel has to say to this thread about it is said before this returns.
+void uring_host_leave(loop *l, uring_state *u);
+// A poll comes: the host sleeps no more.
+void uring_rise(loop *l, uring_state *u);
+// The poll of uring.cc, also while the host is about to sleep.
+int uring_ask(loop *l, int64_t timeout_ns);
 
 // --- uring_submit.cc ------------------------------------------------------------------------------------------------
 

@@ -126,6 +126,8 @@ static bool ring_loans_end(loop *l, uring_state *u, burial how) {
 constexpr int ENABLE_TRIES = 10000;
 
 static int ring_enable(loop *l, uring_state *u) {
+    const int untold = uring_host_register(l, u);
+    if (untold < 0) return untold;
     if ((u->ring.setup & IORING_SETUP_R_DISABLED) != 0) {
         // Entries were taken: a fork's child runs it. So the kernel would say as well, but an older one waits first until
         // all that is in the ring has ended.

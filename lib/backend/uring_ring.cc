@@ -42,6 +42,7 @@ static void ring_look(uring_ring *r, const struct io_uring_params *p) {
     r->sq_mask = p->sq_entries - 1;
     r->cq_head = at_offset<unsigned>(r->cq_memory, p->cq_off.head);
     r->cq_tail = at_offset<unsigned>(r->cq_memory, p->cq_off.tail);
+    r->cq_flags = p->cq_off.flags != 0 ? at_offset<unsigned>(r->cq_memory, p->cq_off.flags) : nullptr;
     r->cqes = at_offset<struct io_uring_cqe>(r->cq_memory, p->cq_off.cqes);
     r->cq_entries = p->cq_entries;
     r->cq_mask = p->cq_entries - 1;

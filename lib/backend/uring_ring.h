@@ -27,7 +27,7 @@ struct uring_ring {
     unsigned built;       // tail as we see it
     unsigned entered;     // head as we last saw it
     // completion
-    unsigned *cq_head, *cq_tail;
+    unsigned *cq_head, *cq_tail, *cq_flags; // cq_flags nullptr: the kernel has none
     struct io_uring_cqe *cqes;
     unsigned cq_mask, cq_entries;
     unsigned seen;        // head as we see it
@@ -65,6 +65,12 @@ inline void uring_ring_unbuilt(uring_ring *r, unsigned from) {
 
 inline bool uring_ring_overflowed(const uring_ring *r) {
     return (__atomic_load_n(r->sq_flags, __ATOMIC_RELAXED) & IORING_SQ_CQ_OVERFLOW) != 0;
+}
+
+// Whether completions are told to the eventfd that was registered. Ordered before what is asked of the kernel next.
+inline void uring_ring_tell(uring_ring *r, bool on) {
+    if (r->cq_flags == nullptr) return;
+    __atomic_store_n(r->cq_flags, on ? 0u : static_cast<unsigned>(IORING_CQ_EVENTFD_DISABLED), __ATOMIC_SEQ_CST);
 }
 
 inline unsigned uring_ring_ready(const uring_ring *r) { return io_uring_smp_load_acquire(r->cq_tail) - r->seen; }

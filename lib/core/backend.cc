@@ -131,6 +131,25 @@ int backend_open(loop *l) {
     }
 }
 
+int backend_embed(loop *l) {
+    mio_assert(l->life == nullptr && l->backend_state != nullptr);
+    const backend *before = l->with;
+    void *state_before = l->backend_state;
+    const backend *next = backend_next(l);
+    if (next == nullptr) return MIO_ENOTSUP;
+    l->with = next;
+    const int error = backend_open_one(l);
+    void *state = l->backend_state;
+    l->with = before;
+    l->backend_state = state_before;
+    if (error < 0) return error;
+    backend_close(l, false);
+    l->with = l->box->with = next;
+    l->backend_state = state;
+    loop_log(l, MIO_LOG_INFO, "no host can wait for %s here: the loop lives on %s", before->name, next->name);
+    return 0;
+}
+
 void backend_close(loop *l, bool in_child) {
     mio_assert(l->backend_state != nullptr);
     l->with->close(l, in_child);

@@ -62,6 +62,15 @@ struct backend {
     // Jobs run on the loop's thread, so much later: asked for the time until one begins, and again for the time that it
     // takes. nullptr: workers do them, on threads of their own.
     int64_t (*job_delay_ns)(loop *l);
+
+    // Embedding: a host waits in the place of poll. Both nullptr: it cannot.
+    // host_fd: what it waits for, readable when a poll would find something; the same one for the loop's life, made when
+    // first asked for. It may be asked in a callback. An error: -ENOTSUP also where waiting so would disturb the host.
+    int (*host_fd)(loop *l);
+    // The host is about to sleep: what was submitted is handed over, and what has completed may be reported as by poll.
+    // > 0: there is something to poll for, or left to do. 0: what comes from now on makes host_fd readable, and each
+    // piece of it anew (a host may watch by edges); until the next poll. < 0: an error that ends the run.
+    int (*rest)(loop *l);
 };
 
 // The registry (core/backend.cc): the only file that names backends. Creating a loop calls the three in this order,
@@ -71,6 +80,9 @@ struct backend {
 int backend_choose(loop *l, int wanted, struct mio_sim *world);
 // open: loop->backend_state from loop->mem, then with->open. 0, or an error and nothing is left behind.
 int backend_open(loop *l);
+// embed: another one, where this one may not be waited for by a host and AUTO took it. Nobody ran the loop yet.
+// 0, or an error and all is as before: MIO_ENOTSUP: there is none.
+int backend_embed(loop *l);
 // close: with->close, and the state goes back. Carriers may be STARTED when in_child.
 void backend_close(loop *l, bool in_child);
 

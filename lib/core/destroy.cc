@@ -72,6 +72,7 @@ int mio_loop_destroy(mio_loop_t *public_loop, int64_t drain_ns) {
     const int error = loop_adopt_thread(l);
     if (error < 0) return error;
     loop_set_running(l, true);
+    loop_rise(l);
     l->flags |= LOOP_DESTROYING;
 
     remote_close(l);

@@ -115,6 +115,7 @@ void handle_try_end(handle *h) {
     if (h->requests != 0) return;
     h->flags = static_cast<uint16_t>(h->flags | HANDLE_ENDING);
     queue_push(&h->on->closings, h);
+    loop_stale(h->on);
 }
 
 bool handle_is_ending(const handle *h) {

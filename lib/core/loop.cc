@@ -209,7 +209,13 @@ int loop_adopt_thread(loop *l) {
     return 0;
 }
 
-static int run_begin(loop *l) {
+void loop_rise(loop *l) {
+    if ((l->flags & LOOP_RESTING) == 0) return;
+    __atomic_fetch_and(&l->flags, ~LOOP_RESTING, __ATOMIC_RELAXED);
+    l->box->asleep.store(0, std::memory_order_relaxed);
+}
+
+int loop_begin(loop *l) {
     if (l == nullptr) return MIO_EINVAL;
     if (*l->fork_page == 0) {
         // "create, daemon(), run": a loop that nobody ran yet may be run by a child; from then on it is the child's.
@@ -223,6 +229,7 @@ static int run_begin(loop *l) {
     const int error = loop_adopt_thread(l);
     if (error < 0) return error;
     loop_set_running(l, true);
+    loop_rise(l);
     return 0;
 }
 
@@ -233,11 +240,11 @@ void loop_collect(loop *l) {
     if (!running) arena_set_thread(l->buffers, 0);
 }
 
-static bool stop_seen(loop *l) {
+bool loop_stop_seen(loop *l) {
     return l->box->stop.load(std::memory_order_relaxed) != 0 && l->box->stop.exchange(0) != 0;
 }
 
-static int run_end(loop *l, int result) {
+int loop_end(loop *l, int result) {
     if (l->shown != nullptr) export_rests(l);
     loop_set_running(l, false);
     arena_set_thread(l->buffers, 0); // the next run may be another thread's, while this one still holds buffers
@@ -245,10 +252,10 @@ static int run_end(loop *l, int result) {
 }
 
 int loop_drive(loop *l) {
-    const int error = run_begin(l);
+    const int error = loop_begin(l);
     if (error < 0) return error;
-    if (stop_seen(l)) return run_end(l, MIO_STOPPED);
-    return run_end(l, loop_turn(l, 0));
+    if (loop_stop_seen(l)) return loop_end(l, MIO_STOPPED);
+    return loop_end(l, loop_turn(l, 0));
 }
 
 }
@@ -266,28 +273,28 @@ int mio_loop_create(mio_loop_t **out, const mio_loop_options_t *options) {
 
 int mio_loop_run(mio_loop_t *public_loop) {
     loop *l = loop_of(public_loop);
-    const int error = run_begin(l);
+    const int error = loop_begin(l);
     if (error < 0) return error;
     for (;;) {
-        if (stop_seen(l)) return run_end(l, MIO_STOPPED);
-        if (!loop_alive(l)) return run_end(l, 0);
+        if (loop_stop_seen(l)) return loop_end(l, MIO_STOPPED);
+        if (!loop_alive(l)) return loop_end(l, 0);
         const int failed = loop_turn(l, -1);
-        if (failed < 0) return run_end(l, failed);
+        if (failed < 0) return loop_end(l, failed);
     }
 }
 
 int mio_loop_run_once(mio_loop_t *public_loop, int64_t timeout_ns) {
     loop *l = loop_of(public_loop);
     if (timeout_ns < 0) return MIO_EINVAL;
-    const int error = run_begin(l);
+    const int error = loop_begin(l);
     if (error < 0) return error;
-    if (stop_seen(l)) return run_end(l, MIO_STOPPED);
+    if (loop_stop_seen(l)) return loop_end(l, MIO_STOPPED);
     if (loop_alive(l)) {
         const int failed = loop_turn(l, timeout_ns == MIO_FOREVER ? -1 : timeout_ns);
-        if (failed < 0) return run_end(l, failed);
-        if (stop_seen(l)) return run_end(l, MIO_STOPPED);
+        if (failed < 0) return loop_end(l, failed);
+        if (loop_stop_seen(l)) return loop_end(l, MIO_STOPPED);
     }
-    return run_end(l, loop_alive(l) ? MIO_ALIVE : 0);
+    return loop_end(l, loop_alive(l) ? MIO_ALIVE : 0);
 }
 
 void mio_loop_stop(mio_loop_t *public_loop) {

@@ -9,6 +9,7 @@
 #include "core/handle.h"
 #include "core/pool.h"
 
+#include <mio/embed.h>
 #include <mio/loop.h>
 
 namespace mio {
@@ -24,6 +25,7 @@ constexpr unsigned SLABS = SLAB_PUSHBACK + 1;
 // loop.flags
 constexpr uint32_t LOOP_RUNNING = 1;     // inside run, run_once, destroy or mio_sim_run: callbacks run then only
 constexpr uint32_t LOOP_DESTROYING = 2;  // starts are refused
+constexpr uint32_t LOOP_RESTING = 4;     // a host sleeps in its place, as long as loop_rest told it
 
 struct loop {
     const struct sys *calls;
@@ -76,6 +78,8 @@ struct loop {
     struct wheel wheel;
     channel *watches;           // what all watches share, while there is one (io/watch.h)
     struct exported *shown;     // to other processes (core/export.h)
+    mio_loop_wake_cb on_wake;    // embedding: what the host was told last does not hold any more
+    void *on_wake_arg;
     const struct sys *made_with; // whose memory the loop itself is; calls may have become a world's since
 };
 
@@ -109,6 +113,21 @@ int loop_drive(loop *l);
 
 // What run and destroy share: the loop is this thread's from now on.
 int loop_adopt_thread(loop *l); // MIO_ENOMEM
+
+// What run, run_once, dispatch and prepare begin and end with. MIO_EINVAL, MIO_EPERM, MIO_EBUSY, MIO_ENOMEM: not begun.
+int loop_begin(loop *l);
+void loop_rise(loop *l); // no host sleeps any more; part of it
+int loop_end(loop *l, int result);
+bool loop_stop_seen(loop *l); // and consumed
+
+// A host is about to sleep in the loop's place: hands over what was started, and says for how long it may (< 0: for
+// ever). No callback runs. 0, or the backend's error. (turn.cc)
+int loop_rest(loop *l, int64_t *timeout_ns);
+// Something was started, ended or armed: what a host was told does not hold any more. (embed.cc)
+void loop_stale_now(loop *l);
+inline void loop_stale(loop *l) {
+    if (__builtin_expect((l->flags & LOOP_RESTING) != 0, 0)) loop_stale_now(l);
+}
 
 // Takes home the buffers released elsewhere, also between runs. On the loop's thread.
 void loop_collect(loop *l);
@@ -176,6 +195,7 @@ inline void request_settle(loop *l, request *carrier, int32_t result) {
     carrier->state = request_state::done;
     carrier->result = result;
     queue_push(&l->settled, carrier);
+    loop_stale(l);
 }
 
 // A send that does not copy lends the memory of one write to the kernel, for longer than the send takes: until the peer
@@ -241,6 +261,7 @@ inline void carrier_start(loop *l, request *carrier, op_code op) {
     carrier->state = request_state::waiting;
     carrier->flags = 0;
     queue_push(&l->dirty, carrier);
+    loop_stale(l);
 }
 
 // FREE -> STARTED, of an op that no backend is asked: io ends it by request_settle, also when it is to be cancelled.

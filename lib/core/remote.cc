@@ -47,6 +47,8 @@ remote *remote_open(const struct sys *calls, int (*wake_open)(const struct sys *
     auto *r = new (memory) remote();
     r->references.store(1, std::memory_order_relaxed);
     r->wake_fd = -1;
+    r->host_fd = -1;
+    r->bell.store(-1, std::memory_order_relaxed);
     r->calls = calls;
     *error = remote_fill(r, wake_open);
     if (*error < 0) {
@@ -70,6 +72,7 @@ void remote_release(remote *r) {
     for (auto &chain : r->cache) posts_release(calls, chain.load(std::memory_order_acquire));
     posts_release(calls, inbox_close(&r->posts).head); // none, but in a child: they are the parent's to call
     if (r->wake_fd >= 0 && !in_child(r)) calls->close(r->wake_fd);
+    if (r->host_fd >= 0 && !in_child(r)) calls->close(r->host_fd);
     if (r->fork_page != nullptr) calls->unmap(const_cast<uint32_t *>(r->fork_page), 4096);
     r->~remote();
     calls->release(r, sizeof(remote));
@@ -78,7 +81,7 @@ void remote_release(remote *r) {
 void remote_notify(remote *r) {
     std::atomic_thread_fence(std::memory_order_seq_cst);
     if (r->asleep.load(std::memory_order_relaxed) == 0) return;
-    if (r->asleep.exchange(0, std::memory_order_relaxed) == 0) return; // somebody else rings
+    if (r->asleep.exchange(0, std::memory_order_acquire) == 0) return; // somebody else rings
     if (in_child(r)) return;
     r->wakes.fetch_add(1, std::memory_order_relaxed);
     // The wake writes to a descriptor. A thread that is cancelled there, now that nobody else rings, would leave the loop

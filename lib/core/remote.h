@@ -46,6 +46,8 @@ struct remote {
     uint32_t most;                // posts of one batch so far; the loop's own
     std::atomic<uint64_t> wakes; // system calls made to wake
     int wake_fd;                 // what with->wake needs, open as long as the remote lives; -1: nothing
+    int host_fd;                 // what a host waits for, where it is not the backend's own; likewise
+    std::atomic<int> bell;       // what with->wake writes to, where it is not wake_fd: host_fd while the host sleeps; -1
     const uint32_t *fork_page;   // reads 0 in a fork's child
     const struct sys *calls;
     const backend *with;

@@ -49,6 +49,7 @@ void carrier_cancel(loop *l, request *carrier, int32_t with) {
         if (carrier->op == op_code::connect_host) connect_host_cancel(l, channel_of_out(carrier));
         else if (carrier->op > op_code::job) stream_disk_cancel(l, carrier);
         else l->with->cancel(l, carrier);
+        loop_stale(l);
         return;
     }
 }

@@ -29,10 +29,12 @@ void timer_arm_after(loop *l, timer_node *node, int64_t after_ns) {
     node->deadline_ns = after_ns;
     node->state = timer_state::arming;
     link_before(&l->arming, &node->at);
+    loop_stale(l);
 }
 
 void timer_arm_at(loop *l, timer_node *node, int64_t at_ns) {
     if (at_ns < 0) at_ns = 0;
+    loop_stale(l);
     if (node->state == timer_state::armed) {
         wheel_rearm(&l->wheel, node, at_ns);
         return;

@@ -54,16 +54,30 @@ static inline bool turn_work_queued(const loop *l) {
            !queue_empty(l->closings) || !link_alone(&l->jobs_due);
 }
 
-static int64_t turn_poll_timeout(loop *l, int64_t limit_ns) {
+static int64_t turn_wait_ns(loop *l, int64_t limit_ns) {
     if (turn_work_queued(l) || l->hooks_active[MIO_HOOK_IDLE] != 0) return 0;
     if (!queue_empty(l->starved) && pool_has_room(l)) return 0;
-    if (!loop_alive(l)) return 0; // the last of it ended in this turn's timers or hooks: nothing will come
     if (l->wheel.armed == 0 && link_alone(&l->due)) return limit_ns;
     const int64_t next_ns = loop_next_timer_ns(l);
     const int64_t now_ns = l->with->now(l);
     if (next_ns <= now_ns) return 0;
     const int64_t wait_ns = next_ns - now_ns;
     return limit_ns < 0 || wait_ns < limit_ns ? wait_ns : limit_ns;
+}
+
+static int64_t turn_poll_timeout(loop *l, int64_t limit_ns) {
+    if (!loop_alive(l)) return 0; // the last of it ended in this turn's timers or hooks: nothing will come
+    return turn_wait_ns(l, limit_ns);
+}
+
+// Asleep is visible before the inboxes are looked at again; remote_notify has the other half. true: there is something
+// in them.
+static bool turn_falls_asleep(loop *l) {
+    remote *box = l->box;
+    box->asleep.store(1, std::memory_order_release);
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    const bool hungry = !queue_empty(l->starved) && !arena_await(l->buffers, box);
+    return remote_pending(box) || hungry;
 }
 
 // Looks again and again for options.spin_ns before anybody sleeps. true: there is something to do, or the time is up.
@@ -93,11 +107,7 @@ static int turn_poll(loop *l, int64_t limit_ns) {
         return error;
     }
     if (timeout_ns != 0) {
-        // Asleep is visible before the inboxes are looked at again; remote_notify has the other half.
-        box->asleep.store(1, std::memory_order_relaxed);
-        std::atomic_thread_fence(std::memory_order_seq_cst);
-        const bool hungry = !queue_empty(l->starved) && !arena_await(l->buffers, box);
-        if (remote_pending(box) || hungry) timeout_ns = 0;
+        if (turn_falls_asleep(l)) timeout_ns = 0;
         else l->counters.polls_waited++;
     }
     l->counters.polls++;
@@ -202,6 +212,28 @@ int loop_turn(loop *l, int64_t timeout_ns) {
     if (!queue_empty(l->closings)) closings_run(l);
     arena_collect(l->buffers);
     if (!queue_empty(l->starved) && pool_has_room(l)) turn_feed_starved(l);
+    return 0;
+}
+
+// The half of a turn's poll that a host cannot do. What it finds is called back by the next turn. Alive or not is the
+// host's affair: it runs on, and what is unreferenced may still come.
+int loop_rest(loop *l, int64_t *timeout_ns) {
+    if (l->done_head == l->done_tail) l->done_head = l->done_tail = 0;
+    turn_flush(l);
+    l->counters.polls++;
+    const int busy = l->with->rest(l);
+    if (busy < 0) return busy;
+    int64_t wait_ns = busy != 0 ? 0 : turn_wait_ns(l, -1);
+    if (wait_ns != 0 && turn_falls_asleep(l)) {
+        l->box->asleep.store(0, std::memory_order_relaxed);
+        wait_ns = 0;
+    }
+    l->now_fresh = false;
+    if (wait_ns != 0) {
+        l->counters.polls_waited++;
+        __atomic_fetch_or(&l->flags, LOOP_RESTING, __ATOMIC_RELAXED);
+    }
+    *timeout_ns = wait_ns;
     return 0;
 }
 

@@ -74,6 +74,7 @@ int mio_hook_start(mio_hook_t *public_hook, mio_hook_cb cb, void *arg) {
     if (!link_alone(&h->at)) return 0; // started already: it keeps its place
     link_before(&h->on->hooks[h->phase], &h->at);
     h->on->hooks_active[h->phase]++;
+    if (h->phase == MIO_HOOK_IDLE) loop_stale(h->on);
     handle_set_active(h, true);
     return 0;
 }

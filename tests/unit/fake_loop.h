@@ -220,6 +220,8 @@ inline loop *fake_loop_prepare(uint32_t completions) {
     l->box = static_cast<remote *>(calloc(1, sizeof(remote)));
     l->box->calls = &scripted;
     l->box->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    l->box->host_fd = -1;
+    l->box->bell = -1;
     return l;
 }
 

@@ -1,0 +1,94 @@
+// Embedding: the front door of a loop inside another one. What a prepare hands over and what a host may sleep for is in
+// turn.cc (loop_rest), what the host waits for is the backend's affair (host_fd, rest).
+//
+// A loop rests from a prepare that said other than 0 until it is run, dispatched, prepared or destroyed. Whatever core or
+// io queue in between, because the program called them, makes it stale: once, then it is as awake as any loop that nobody
+// runs just now.
+
+#include "core/backend.h"
+#include "core/remote.h"
+
+#include <mio/error.h>
+
+#include <limits.h>
+
+namespace mio {
+
+// Nothing that runs a loop is legal in the callback, for the call it runs in is not over.
+void loop_stale_now(loop *l) {
+    mio_assert(!loop_is_running(l));
+    __atomic_fetch_and(&l->flags, ~LOOP_RESTING, __ATOMIC_RELAXED);
+    if (l->on_wake == nullptr) {
+        remote_notify(l->box);
+        return;
+    }
+    loop_set_running(l, true);
+    l->on_wake(loop_public(l), l->on_wake_arg);
+    loop_set_running(l, false);
+}
+
+// 0, or what a call is told.
+static int embed_check(const loop *l) {
+    const int error = loop_check(l);
+    if (error < 0) return error;
+    return l->with->host_fd == nullptr ? static_cast<int>(MIO_ENOTSUP) : 0;
+}
+
+}
+
+using namespace mio;
+
+int mio_loop_fd(mio_loop_t *public_loop) {
+    loop *l = loop_of(public_loop);
+    const int error = embed_check(l);
+    if (error < 0) return error;
+    const int fd = l->with->host_fd(l);
+    if (fd != MIO_ENOTSUP || l->life != nullptr) return fd;
+    const int moved = backend_embed(l);
+    return moved < 0 ? moved : l->with->host_fd(l);
+}
+
+int mio_loop_prepare(mio_loop_t *public_loop, int64_t *timeout_ns) {
+    loop *l = loop_of(public_loop);
+    if (l == nullptr || timeout_ns == nullptr) return MIO_EINVAL;
+    if (l->with->rest == nullptr) return MIO_ENOTSUP;
+    const int error = loop_begin(l);
+    if (error < 0) return error;
+    return loop_end(l, loop_rest(l, timeout_ns));
+}
+
+int mio_loop_dispatch(mio_loop_t *public_loop) {
+    loop *l = loop_of(public_loop);
+    if (l == nullptr) return MIO_EINVAL;
+    if (l->with->rest == nullptr) return MIO_ENOTSUP;
+    const int error = loop_begin(l);
+    if (error < 0) return error;
+    if (loop_stop_seen(l)) return loop_end(l, MIO_STOPPED);
+    const int failed = loop_turn(l, 0);
+    l->now_fresh = false; // the host goes on: who asks for the time outside a turn is told that of now
+    if (failed < 0) return loop_end(l, failed);
+    if (loop_stop_seen(l)) return loop_end(l, MIO_STOPPED);
+    return loop_end(l, loop_alive(l) ? MIO_ALIVE : 0);
+}
+
+int mio_loop_on_wake(mio_loop_t *public_loop, mio_loop_wake_cb cb, void *arg) {
+    loop *l = loop_of(public_loop);
+    const int error = embed_check(l);
+    if (error < 0) return error;
+    l->on_wake = cb;
+    l->on_wake_arg = arg;
+    return 0;
+}
+
+int mio_loop_alive(const mio_loop_t *public_loop) {
+    const loop *l = loop_of(public_loop);
+    const int error = loop_check(l);
+    if (error < 0) return error;
+    return loop_alive(l) ? 1 : 0;
+}
+
+int mio_timeout_ms(int64_t timeout_ns) {
+    if (timeout_ns < 0) return -1;
+    const int64_t ms = timeout_ns / MIO_MILLISECOND + (timeout_ns % MIO_MILLISECOND != 0 ? 1 : 0);
+    return ms < INT_MAX ? static_cast<int>(ms) : INT_MAX;
+}
