@@ -126,6 +126,8 @@ $(B)/$(soname) $(B)/$(so_name): $(shared_library)
 # --------------------------------------------------------------------------------------------------- programs
 
 example_sources := $(sort $(wildcard $(srcdir)/examples/*.cc $(srcdir)/examples/*.c))
+have_glib := $(shell $(or $(PKG_CONFIG),pkg-config) --exists glib-2.0 2>/dev/null && echo yes)
+example_sources := $(filter-out $(if $(have_glib),,%/embed_glib.cc),$(example_sources))
 examples := $(patsubst $(srcdir)/examples/%,$(B)/examples/%,$(basename $(example_sources)))
 load_sources := $(sort $(wildcard $(srcdir)/tools/load/*.cc))
 info_sources := $(sort $(wildcard $(srcdir)/tools/info/*.cc))
@@ -169,6 +171,9 @@ $(B)/examples/%: $(B)/obj/examples/%.o $(static_library)
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
 	$(Q)$(link_program)
+
+$(B)/obj/examples/embed_glib.o: private program_flags += $(patsubst -I%,-isystem %,$(shell $(PKG_CONFIG) --cflags glib-2.0))
+$(B)/examples/embed_glib: private LIBS += $(shell $(PKG_CONFIG) --libs glib-2.0)
 
 $(B)/bin/mio-load: $(call objects,$(load_sources)) $(static_library)
 $(B)/bin/mio-info: $(call objects,$(info_sources)) $(static_library)
