@@ -505,8 +505,11 @@ static void *features_thread(void *arg) {
 
 static void features_test_aside(uring_features *f) {
     pthread_t thread;
+    int cancellable;
+    (void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancellable); // the join is a place to be cancelled at
     if (calls->thread_start(&thread, features_thread, f) == 0) (void)pthread_join(thread, nullptr);
     else features_test(f);
+    (void)pthread_setcancelstate(cancellable, nullptr);
 }
 
 static uring_features features;

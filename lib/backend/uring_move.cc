@@ -157,6 +157,7 @@ int uring_settle(loop *l, uring_state *u) {
         ring_uproot(l, u, true);
     }
     uring_ring_close(&u->ring, false);
+    if (first && u->hosted) uring_host_leave(l, u);
     if (u->tomb >= 0) l->calls->close(u->tomb);
     u->tomb = -1;
     u->thread = 0;

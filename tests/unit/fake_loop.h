@@ -189,6 +189,9 @@ const struct sockaddr *channel_connect_target(const channel *, socklen_t *len) {
 // What guard mode shows and hides around a call: nothing is hidden here.
 void guard_lane(const lane *, bool) {}
 
+// No host sleeps in its place.
+void loop_stale_now(loop *) { fail_msg("there is no host here"); }
+
 // Files are handed on to the workers, of whom there are none.
 void job_submit(loop *, loose_request *) { fail_msg("there are no files here"); }
 
