@@ -126,8 +126,8 @@ $(B)/$(soname) $(B)/$(so_name): $(shared_library)
 # --------------------------------------------------------------------------------------------------- programs
 
 example_sources := $(sort $(wildcard $(srcdir)/examples/*.cc $(srcdir)/examples/*.c))
-have_glib := $(shell $(or $(PKG_CONFIG),pkg-config) --exists glib-2.0 2>/dev/null && echo yes)
-example_sources := $(filter-out $(if $(have_glib),,%/embed_glib.cc),$(example_sources))
+have_glib := $(if $(filter yes,$(CROSS_COMPILING)),,$(shell $(or $(PKG_CONFIG),pkg-config) --exists glib-2.0 2>/dev/null && echo yes))
+example_sources := $(filter-out $(if $(have_glib),,%/embed_glib.cc) $(if $(filter 1,$(libmio_HAVE_KQUEUE)),%/embed_foreign.cc),$(example_sources))
 examples := $(patsubst $(srcdir)/examples/%,$(B)/examples/%,$(basename $(example_sources)))
 load_sources := $(sort $(wildcard $(srcdir)/tools/load/*.cc))
 info_sources := $(sort $(wildcard $(srcdir)/tools/info/*.cc))
