@@ -28,6 +28,7 @@
 #include <mio/signal.h>
 #include <mio/sim.h>
 #include <mio/stream.h>
+#include <mio/systemd.h>
 #include <mio/tcp.h>
 #include <mio/timer.h>
 #include <mio/tty.h>

@@ -183,6 +183,7 @@ static int sim_sys_dup_cloexec(int fd) {
     return s == nullptr ? -EBADF : sim_fd_create(w, s);
 }
 
+static int sim_sys_set_cloexec(int fd) { return socket_of(fd) == nullptr ? -EBADF : 0; }
 static int sim_sys_set_nonblocking(int fd) { return socket_of(fd) == nullptr ? -EBADF : 0; }
 
 // --- options --------------------------------------------------------------------------------------------------------
@@ -476,6 +477,7 @@ const sys sys_sim = {
     sim_sys_getsockopt,
     sim_sys_setsockopt,
     sim_sys_dup_cloexec,
+    sim_sys_set_cloexec,
     sim_sys_set_nonblocking,
     sim_sys_recv,
     sim_sys_recvmsg,

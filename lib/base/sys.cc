@@ -97,6 +97,7 @@ static int sys_setsockopt(int fd, int level, int name, const void *value, sockle
     return negated(::setsockopt(fd, level, name, value, len));
 }
 static int sys_dup_cloexec(int fd) { return negated(::fcntl(fd, F_DUPFD_CLOEXEC, 0)); }
+static int sys_set_cloexec(int fd) { return negated(::fcntl(fd, F_SETFD, FD_CLOEXEC)); }
 static int sys_set_nonblocking(int fd) {
     const int flags = ::fcntl(fd, F_GETFL);
     if (flags < 0) return -errno;
@@ -158,6 +159,7 @@ const sys sys_real = {
     sys_getsockopt,
     sys_setsockopt,
     sys_dup_cloexec,
+    sys_set_cloexec,
     sys_set_nonblocking,
     sys_recv,
     sys_recvmsg,

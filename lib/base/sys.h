@@ -88,6 +88,7 @@ struct sys {
     int (*getsockopt)(int fd, int level, int name, void *value, socklen_t *len);
     int (*setsockopt)(int fd, int level, int name, const void *value, socklen_t len);
     int (*dup_cloexec)(int fd); // fcntl F_DUPFD_CLOEXEC
+    int (*set_cloexec)(int fd); // fcntl FD_CLOEXEC
     int (*set_nonblocking)(int fd); // fcntl O_NONBLOCK: an adopted listener, for accept4 has no MSG_DONTWAIT
 
     ssize_t (*recv)(int fd, void *to, size_t n, int flags);

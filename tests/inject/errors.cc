@@ -89,6 +89,7 @@ const int *errors_of(call which) {
     case call::getsockopt: return asking;
     case call::setsockopt: return setting;
     case call::dup_cloexec: return another;
+    case call::set_cloexec:
     case call::set_nonblocking: return flags;
     case call::recv:
     case call::recvmsg: return receiving;
@@ -182,6 +183,7 @@ bool is_never_noticed(const plan *p) {
     case call::getsockopt:
     case call::setsockopt:
     case call::dup_cloexec:
+    case call::set_cloexec:
     case call::set_nonblocking:
     case call::write:
     case call::open:

@@ -9,7 +9,7 @@ const char *call_name(call which) {
         "alloc",         "resize",       "release",         "map",           "unmap",       "map_wipe_on_fork",
         "map_shared",    "map_fd",       "monotonic_ns",    "thread_start",  "environment", "getaddrinfo", "freeaddrinfo", "getnameinfo", "socket",        "socketpair", "bind",        "listen",
         "connect",       "accept4",      "shutdown",        "close",         "getsockname", "getpeername",
-        "getsockopt",    "setsockopt",   "dup_cloexec",     "set_nonblocking", "recv",      "recvmsg",
+        "getsockopt",    "setsockopt",   "dup_cloexec",     "set_cloexec", "set_nonblocking", "recv",      "recvmsg",
         "send",          "sendmsg",      "recvmmsg",       "sendmmsg",      "sendfile",      "read",            "write",
         "open",          "unlink",       "chmod",           "lstat_mode",    "facts",       "reopen",      "set_status",
         "read_nowait",   "write_quiet",  "tty_get",         "tty_set",       "tty_size",
@@ -87,6 +87,7 @@ int call_usual_error(call which) {
     case call::set_status:
     case call::write_quiet:
     case call::close:
+    case call::set_cloexec:
     case call::set_nonblocking:
     case call::notify_remove:
     case call::notify_read:

@@ -35,6 +35,7 @@ enum class call : uint8_t {
     getsockopt,
     setsockopt,
     dup_cloexec,
+    set_cloexec,
     set_nonblocking,
     recv,
     recvmsg,

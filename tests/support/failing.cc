@@ -142,6 +142,7 @@ FAILING(int, getsockopt, (int fd, int level, int name, void *value, socklen_t *l
 FAILING(int, setsockopt, (int fd, int level, int name, const void *value, socklen_t len),
         (fd, level, name, value, len))
 FAILING(int, dup_cloexec, (int fd), (fd))
+FAILING(int, set_cloexec, (int fd), (fd))
 FAILING(int, set_nonblocking, (int fd), (fd))
 FAILING(ssize_t, recv, (int fd, void *to, size_t n, int flags), (fd, to, n, flags))
 FAILING(ssize_t, recvmsg, (int fd, struct msghdr *message, int flags), (fd, message, flags))
@@ -222,6 +223,7 @@ const mio::sys *failing_open(const mio::sys *base) {
     table->getsockopt = failing_getsockopt;
     table->setsockopt = failing_setsockopt;
     table->dup_cloexec = failing_dup_cloexec;
+    table->set_cloexec = failing_set_cloexec;
     table->set_nonblocking = failing_set_nonblocking;
     table->recv = failing_recv;
     table->recvmsg = failing_recvmsg;

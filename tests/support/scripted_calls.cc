@@ -203,6 +203,7 @@ static int scripted_setsockopt(int fd, int level, int name, const void *value, s
     return simple(call::setsockopt, fd, level, name, number);
 }
 static int scripted_dup_cloexec(int fd) { return gives_fd(call::dup_cloexec, fd, 0); }
+static int scripted_set_cloexec(int fd) { return simple(call::set_cloexec, fd); }
 static int scripted_set_nonblocking(int fd) { return simple(call::set_nonblocking, fd); }
 
 static size_t pieces_size(const struct iovec *pieces, size_t n) {
@@ -466,6 +467,7 @@ void scripted_fill(mio::sys *table) {
     table->getsockopt = scripted_getsockopt;
     table->setsockopt = scripted_setsockopt;
     table->dup_cloexec = scripted_dup_cloexec;
+    table->set_cloexec = scripted_set_cloexec;
     table->set_nonblocking = scripted_set_nonblocking;
     table->recv = scripted_recv;
     table->recvmsg = scripted_recvmsg;

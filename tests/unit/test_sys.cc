@@ -59,6 +59,7 @@ static void test_errors_are_negated(void **) {
     assert_int_equal(sys_real.getsockopt(-1, SOL_SOCKET, SO_ERROR, &value, &len), -EBADF);
     assert_int_equal(sys_real.setsockopt(-1, SOL_SOCKET, SO_REUSEADDR, &value, len), -EBADF);
     assert_int_equal(sys_real.dup_cloexec(-1), -EBADF);
+    assert_int_equal(sys_real.set_cloexec(-1), -EBADF);
     assert_int_equal(sys_real.set_nonblocking(-1), -EBADF);
     assert_int_equal(sys_real.recv(-1, &byte, 1, 0), -EBADF);
     assert_int_equal(sys_real.recvmsg(-1, &message, 0), -EBADF);
@@ -86,6 +87,7 @@ static void test_a_connection(void **) {
     assert_int_equal(sys_real.listen(listener, 5), 0);
     assert_int_equal(sys_real.getsockname(listener, any, &len), 0);
     assert_int_not_equal(addr.sin_port, 0);
+    assert_int_equal(sys_real.set_cloexec(listener), 0);
     assert_int_equal(sys_real.set_nonblocking(listener), 0);
     assert_int_equal(sys_real.set_nonblocking(listener), 0);
     assert_int_equal(sys_real.accept4(listener, nullptr, nullptr, SOCK_CLOEXEC), -EAGAIN);
