@@ -90,9 +90,12 @@ void export_sleeps(loop *l) {
 
 void export_wakes(loop *l) {
     exported *x = l->shown;
+    if (x->now.asleep_since_ns == 0) return;
     x->now.asleep_ns += l->calls->monotonic_ns() - x->now.asleep_since_ns;
     x->now.asleep_since_ns = 0;
 }
+
+void export_taken_over(loop *l) { l->shown->now.pid = getpid(); }
 
 void export_callback(loop *l, int64_t elapsed_ns) {
     if (elapsed_ns > l->shown->slowest) l->shown->slowest = elapsed_ns;

@@ -18,6 +18,9 @@ void export_rests(loop *l);
 void export_sleeps(loop *l);
 void export_wakes(loop *l);
 
+// Made in one process, run in another: from now on it is this one's.
+void export_taken_over(loop *l);
+
 // A callback took so long.
 void export_callback(loop *l, int64_t elapsed_ns);
 

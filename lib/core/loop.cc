@@ -223,6 +223,7 @@ int loop_begin(loop *l) {
         const int error = l->with->take_over != nullptr ? l->with->take_over(l) : 0;
         if (error < 0) return error;
         *const_cast<uint32_t *>(l->fork_page) = 1;
+        if (l->shown != nullptr) export_taken_over(l);
     }
     if (loop_is_running(l)) return MIO_EBUSY;
     if (l->world != nullptr && loop_thread(l) != thread_number()) return MIO_EPERM;
@@ -230,6 +231,7 @@ int loop_begin(loop *l) {
     if (error < 0) return error;
     loop_set_running(l, true);
     loop_rise(l);
+    if (l->shown != nullptr) export_wakes(l); // a host slept in its place
     return 0;
 }
 

@@ -231,6 +231,7 @@ int loop_rest(loop *l, int64_t *timeout_ns) {
     l->now_fresh = false;
     if (wait_ns != 0) {
         l->counters.polls_waited++;
+        if (l->shown != nullptr) export_sleeps(l);
         __atomic_fetch_or(&l->flags, LOOP_RESTING, __ATOMIC_RELAXED);
     }
     *timeout_ns = wait_ns;

@@ -121,6 +121,43 @@ TEST(an_export_shows_the_metrics_until_the_loop_ends) {
     place_end(&p);
 }
 
+TEST(a_host_that_sleeps_in_the_loops_place_is_seen) {
+    KERNEL_ONLY("a world's loops are not exported");
+    mio_loop_t *loop = loop_open();
+    if (mio_loop_fd(loop) == MIO_ENOTSUP) SKIP("this ring takes no host");
+    place p;
+    place_make(&p);
+    assert_is(mio_loop_export(loop, nullptr, p.path), 0);
+    int64_t timeout_ns = 0;
+    assert_is(mio_loop_prepare(loop, &timeout_ns), 0);
+    assert_is(timeout_ns, -1);
+    ck_assert_int_gt(look(p.path).asleep_since_ns, 0);
+    sleep_ns(5 * MIO_MILLISECOND);
+    assert_ok(mio_loop_dispatch(loop));
+    const mio_export_t seen = look(p.path);
+    assert_is(seen.asleep_since_ns, 0);
+    ck_assert_int_ge(seen.asleep_ns, 5 * MIO_MILLISECOND);
+    loop_close(loop);
+    place_end(&p);
+}
+
+TEST(who_runs_a_loop_that_another_process_made_is_shown) {
+    KERNEL_ONLY("a world's loops are not exported");
+    mio_loop_t *loop = loop_open();
+    place p;
+    place_make(&p);
+    assert_is(mio_loop_export(loop, nullptr, p.path), 0);
+    const pid_t child = fork(); // as daemon(3) does
+    assert_ok(child);
+    if (child == 0) {
+        const bool good = mio_loop_run(loop) == 0 && look(p.path).pid == getpid() && mio_loop_destroy(loop, 0) == 0;
+        leave(good && access(p.path, F_OK) == -1 ? 0 : 1);
+    }
+    assert_is(child_status(child), 0);
+    loop_close(loop);
+    place_end(&p);
+}
+
 TEST(a_shorter_look_at_an_export_fills_what_it_knows) {
     KERNEL_ONLY("a world's loops are not exported");
     mio_loop_t *loop = loop_open();
