@@ -126,8 +126,11 @@ $(B)/$(soname) $(B)/$(so_name): $(shared_library)
 # --------------------------------------------------------------------------------------------------- programs
 
 example_sources := $(sort $(wildcard $(srcdir)/examples/*.cc $(srcdir)/examples/*.c))
+# These take libraries of other people's: where they are not, neither are the examples.
 have_glib := $(if $(filter yes,$(CROSS_COMPILING)),,$(shell $(or $(PKG_CONFIG),pkg-config) --exists glib-2.0 2>/dev/null && echo yes))
-example_sources := $(filter-out $(if $(have_glib),,%/embed_glib.cc) $(if $(filter 1,$(libmio_HAVE_KQUEUE)),%/embed_foreign.cc),$(example_sources))
+have_http_parser := $(shell $(CXX) $(CPPFLAGS) -E -x c++ -include http_parser.h /dev/null >/dev/null 2>&1 && echo yes)
+example_sources := $(filter-out $(if $(have_glib),,%/embed_glib.cc) $(if $(have_http_parser),,%/http_server.cc) \
+	$(if $(filter 1,$(libmio_HAVE_KQUEUE)),%/embed_foreign.cc),$(example_sources))
 examples := $(patsubst $(srcdir)/examples/%,$(B)/examples/%,$(basename $(example_sources)))
 load_sources := $(sort $(wildcard $(srcdir)/tools/load/*.cc))
 info_sources := $(sort $(wildcard $(srcdir)/tools/info/*.cc))
@@ -174,6 +177,7 @@ $(B)/examples/%: $(B)/obj/examples/%.o $(static_library)
 
 $(B)/obj/examples/embed_glib.o: private program_flags += $(patsubst -I%,-isystem %,$(shell $(PKG_CONFIG) --cflags glib-2.0))
 $(B)/examples/embed_glib: private LIBS += $(shell $(PKG_CONFIG) --libs glib-2.0)
+$(B)/examples/http_server: private LIBS += -lhttp_parser
 
 $(B)/bin/mio-load: $(call objects,$(load_sources)) $(static_library)
 $(B)/bin/mio-info: $(call objects,$(info_sources)) $(static_library)
@@ -383,6 +387,7 @@ suite_model = $(suite_model_api) $(if $(model_library),'torture[kqueue-model]=$(
 suite_inject = $(if $(inject),$(foreach b,$(BACKENDS),'inject[$(b)]=$(inject) --backend=$(b) --jobs=4 $(if $(filter sim,$(b)),$(1),$(2))') \
 	'inject[self-test]=$(inject) --backend=epoll --filter=a_backend_that_is_not_there --longest=10000 --jobs=4')
 suite_examples = $(if $(wildcard $(srcdir)/tests/examples/run),'examples=$(srcdir)/tests/examples/run $(B)/examples')
+suite_http = $(foreach b,$(filter-out sim,$(BACKENDS)),'http_server[$(b)]=$(srcdir)/tests/examples/http_server $(B)/examples $(b)')
 suite_kernel = $(if $(kernel),'kernel=$(srcdir)/tests/kernel/run $(B)')
 suite_tracing = 'tracing=$(srcdir)/tools/check-tracing $(srcdir) $(B)'
 suite_readme = 'readme=$(srcdir)/tools/check-readme $(srcdir) $(static_library)'
@@ -410,10 +415,10 @@ inject_short = $(call suite_inject,--most=6 --longest=40 --share=$(if $(MIO_SANI
 
 run_suites = $(suite_unit) $(call suite_api,$(BACKENDS)) \
 	$(call suite_torture,$(if $(MIO_SANITIZE),500,10000),$(if $(MIO_SANITIZE),100,500),30) $(suite_model) \
-	$(if $(findstring thread,$(MIO_SANITIZE)),,$(inject_short)) $(suite_examples)
+	$(if $(findstring thread,$(MIO_SANITIZE)),,$(inject_short)) $(suite_examples) $(suite_http)
 
 .PHONY: check check-tests check-quick check-unit check-api $(BACKENDS:%=check-%) check-kqueue check-abi check-examples check-inject check-kernel \
-	check-includes check-configure check-readme check-docs torture
+	check-includes check-configure check-readme check-docs check-http torture
 check:
 	$(call test,$(running_tests) $(odr_built) man,$(suite_includes) $(suite_called) $(suite_mutation) $(suite_configure) $(suite_abi) $(suite_readme) $(suite_docs) $(suite_tracing) $(run_suites) $(suite_kernel))
 # What runs code of the library: what a sanitizer can say something about.
@@ -440,6 +445,8 @@ check-abi:
 	$(call test,$(odr_built),$(suite_abi))
 check-examples:
 	$(call test,$(examples) $(installed_tools),$(suite_examples))
+check-http:
+	$(call test,$(filter %/http_server,$(examples)),$(suite_http))
 check-kernel:
 	$(call test,$(api) $(kernel) $(examples),$(suite_kernel))
 check-includes:
@@ -523,7 +530,7 @@ help:
 	@echo 'make                  the library, mio-load, mio-info and mio-top'
 	@echo 'make check            set everything up, build, run every test'
 	@echo 'make demo             set everything up, build, put the echo server under load'
-	@echo 'make check-PART       PART: api $(BACKENDS) kqueue unit abi examples inject kernel includes configure readme docs,'
+	@echo 'make check-PART       PART: api $(BACKENDS) kqueue unit abi examples http inject kernel includes configure readme docs,'
 	@echo '                      quick (unit, api), tests (all that runs the library)'
 	@echo 'make check-macos      compiles and links for macOS, with zig'
 	@echo 'make kernels          the tests on other kernels, booted in qemu; RELEASES="bullseye bookworm trixie"'
