@@ -24,6 +24,10 @@ MIO_API void mio_remote_release(mio_remote_t *remote);         /* [any thread] *
  * [any thread], not from a signal handler: use mio_wakeup_send there. */
 MIO_API int mio_remote_post(mio_remote_t *remote, mio_post_cb cb, void *arg);
 
+/* 1: a post would be taken. 0: the loop is going or gone: its handles must not be touched any more, but those that are told
+ * of their end; also for NULL and in a fork's child. On another thread than the loop's, 1 may be old news. [any thread] */
+MIO_API int mio_remote_is_open(const mio_remote_t *remote);
+
 MIO_END
 
 #endif

@@ -150,8 +150,12 @@ static post *cache_get(remote *r) {
     return nullptr;
 }
 
+static bool remote_closed(const remote *r) {
+    return r->posts.head.load(std::memory_order_relaxed) == inbox<post>::closed_mark();
+}
+
 int remote_post(remote *r, mio_post_cb cb, void *arg) {
-    if (r->posts.head.load(std::memory_order_relaxed) == inbox<post>::closed_mark()) return MIO_ESHUTDOWN;
+    if (remote_closed(r)) return MIO_ESHUTDOWN;
     post *node = cache_get(r);
     if (node == nullptr) {
         node = static_cast<post *>(r->calls->alloc(sizeof(post)));
@@ -240,4 +244,9 @@ int mio_remote_post(mio_remote_t *public_remote, mio_post_cb cb, void *arg) {
     if (public_remote == nullptr || cb == nullptr) return MIO_EINVAL;
     remote *r = remote_of(public_remote);
     return in_child(r) ? static_cast<int>(MIO_EPERM) : remote_post(r, cb, arg);
+}
+
+int mio_remote_is_open(const mio_remote_t *public_remote) {
+    const auto *r = reinterpret_cast<const remote *>(public_remote);
+    return r != nullptr && !in_child(r) && !remote_closed(r) ? 1 : 0;
 }

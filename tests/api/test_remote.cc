@@ -79,6 +79,36 @@ TEST(a_remote_outlives_its_loop_and_refuses) {
     mio_remote_release(remote);
 }
 
+TEST(a_remote_knows_whether_its_loop_still_takes_posts) {
+    mio_loop_t *loop = loop_open();
+    static mio_remote_t *remote;
+    static int seen_within;
+    remote = mio_remote_retain(mio_loop_remote(loop));
+    seen_within = -1;
+    assert_is(mio_remote_is_open(nullptr), 0);
+    assert_is(mio_remote_is_open(remote), 1);
+    run_to_end(loop);
+    assert_is(mio_remote_is_open(remote), 1); // it may run again
+    mio_timer_t *timer;
+    assert_is(mio_timer_create(loop, &timer), 0);
+    assert_is(mio_timer_start(timer, MIO_SECOND, 0, [](mio_timer_t *, void *) {}, nullptr), 0);
+    assert_is(mio_handle_close(timer, [](mio_handle_t *, void *) { seen_within = mio_remote_is_open(remote); }, nullptr), 0);
+    loop_close(loop);
+    assert_is(seen_within, 0); // in destroy, and ever after
+    assert_is(mio_remote_is_open(remote), 0);
+    mio_remote_release(remote);
+}
+
+TEST(in_a_forks_child_a_remote_is_not_open) {
+    KERNEL_ONLY("a simulated world has one process");
+    mio_loop_t *loop = loop_open();
+    mio_remote_t *remote = mio_loop_remote(loop);
+    const pid_t child = fork();
+    if (child == 0) _exit(mio_remote_is_open(remote));
+    assert_is(child_status(child), 0);
+    assert_is(mio_remote_is_open(remote), 1);
+}
+
 struct poster {
     mio_remote_t *remote;
     int64_t next; // expected by the loop
