@@ -78,7 +78,7 @@ ifeq ($(libmio_HAVE_URING),0)
 lib_sources := $(filter-out lib/backend/uring%,$(lib_sources))
 endif
 lib_objects := $(lib_sources:%.cc=$(B)/obj/%.o)
-public_headers := $(patsubst $(srcdir)/%,%,$(sort $(wildcard $(srcdir)/include/*.h $(srcdir)/include/mio/*.h)))
+public_headers := $(patsubst $(srcdir)/%,%,$(sort $(wildcard $(srcdir)/include/*.h $(srcdir)/include/mio/*.h $(srcdir)/include/mio/adapters/*.h)))
 
 static_library := $(B)/libmio.a
 ifeq ($(filter yes,$(MIO_DYLIB)),)
@@ -125,7 +125,7 @@ $(B)/$(soname) $(B)/$(so_name): $(shared_library)
 
 # --------------------------------------------------------------------------------------------------- programs
 
-example_sources := $(sort $(wildcard $(srcdir)/examples/*.cc $(srcdir)/examples/*.c))
+example_sources := $(sort $(wildcard $(srcdir)/examples/*.cc $(srcdir)/examples/*.c $(srcdir)/examples/c/*.c))
 # These take libraries of other people's: where they are not, neither are the examples.
 have_glib := $(if $(filter yes,$(CROSS_COMPILING)),,$(shell $(or $(PKG_CONFIG),pkg-config) --exists glib-2.0 2>/dev/null && echo yes))
 have_http_parser := $(shell $(CXX) $(CPPFLAGS) -E -x c++ -include http_parser.h /dev/null >/dev/null 2>&1 && echo yes)
@@ -178,6 +178,11 @@ $(B)/examples/%: $(B)/obj/examples/%.o $(static_library)
 $(B)/obj/examples/embed_glib.o: private program_flags += $(patsubst -I%,-isystem %,$(shell $(PKG_CONFIG) --cflags glib-2.0))
 $(B)/examples/embed_glib: private LIBS += $(shell $(PKG_CONFIG) --libs glib-2.0)
 $(B)/examples/http_server: private LIBS += -lhttp_parser
+# C programs are linked by the C compiler: nothing of the C++ library is needed.
+$(B)/examples/c/%: $(B)/obj/examples/c/%.o $(static_library)
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) $(MIO_SANITIZE) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) -pthread $(LIBS)
 
 $(B)/bin/mio-load: $(call objects,$(load_sources)) $(static_library)
 $(B)/bin/mio-info: $(call objects,$(info_sources)) $(static_library)
@@ -368,6 +373,7 @@ suite_called = 'called=$(srcdir)/tools/check-called $(srcdir)'
 suite_mutation = 'mutation=$(srcdir)/tests/mutation/run --applies $(srcdir)'
 suite_configure = 'configure=$(srcdir)/tools/check-configure $(srcdir)'
 suite_abi = 'headers=$(srcdir)/tests/abi/headers $(srcdir)' \
+	'users=$(srcdir)/tests/abi/users $(srcdir) $(static_library) $(shared_library) $(soname)' \
 	'symbols=$(srcdir)/tools/check-symbols $(srcdir) $(static_library) $(shared_library) $(soname)' \
 	'released=$(srcdir)/tools/check-abi $(srcdir)' \
 	'odr=$(if $(odr_built),$(srcdir)/tests/abi/odr $(srcdir) $(odr_objects),echo "skip: -Wodr is known to gcc only"; echo "odr: 0 passed, 0 failed, 1 skipped")' \
@@ -409,13 +415,13 @@ define test
 	$(srcdir)/tools/run-tests -j $(suites_at_once) -l $(B)/log -t $(TEST_TIMEOUT) $(2)
 endef
 
-running_tests = $(api) $(model_programs) $(unit) $(torture) $(inject) $(kernel) $(examples) $(installed_tools) $(bench)
+running_tests = $(api) $(model_programs) $(unit) $(torture) $(inject) $(kernel) $(examples) $(installed_tools) $(bench) $(adapters_built)
 # A share of the plans, the same ones every time; under a sanitizer a tenth of it, and none where only races are looked for.
 inject_short = $(call suite_inject,--most=6 --longest=40 --share=$(if $(MIO_SANITIZE),20000,200000),--most=6 --longest=40 --share=$(if $(MIO_SANITIZE),10000,100000))
 
 run_suites = $(suite_unit) $(call suite_api,$(BACKENDS)) \
 	$(call suite_torture,$(if $(MIO_SANITIZE),500,10000),$(if $(MIO_SANITIZE),100,500),30) $(suite_model) \
-	$(if $(findstring thread,$(MIO_SANITIZE)),,$(inject_short)) $(suite_examples) $(suite_http)
+	$(if $(findstring thread,$(MIO_SANITIZE)),,$(inject_short)) $(suite_examples) $(suite_http) $(suite_adapters)
 
 .PHONY: check check-tests check-quick check-unit check-api $(BACKENDS:%=check-%) check-kqueue check-abi check-examples check-inject check-kernel \
 	check-includes check-configure check-readme check-docs check-http torture
@@ -482,6 +488,7 @@ mutations:
 	+@MAKE='$(MAKE)' CC='$(CC)' CXX='$(CXX)' $(srcdir)/tests/mutation/run $(srcdir) $(B)/mutation $(MUTATIONS)
 
 include $(srcdir)/tests/fuzz/fuzz.mk
+include $(srcdir)/tests/adapters/adapters.mk
 
 # Compiled and linked for macOS, not run. Not part of `make check`: it may have to bring a compiler.
 .PHONY: check-macos
@@ -530,8 +537,8 @@ help:
 	@echo 'make                  the library, mio-load, mio-info and mio-top'
 	@echo 'make check            set everything up, build, run every test'
 	@echo 'make demo             set everything up, build, put the echo server under load'
-	@echo 'make check-PART       PART: api $(BACKENDS) kqueue unit abi examples http inject kernel includes configure readme docs,'
-	@echo '                      quick (unit, api), tests (all that runs the library)'
+	@echo 'make check-PART       PART: api $(BACKENDS) kqueue unit abi examples http adapters inject kernel includes configure'
+	@echo '                      readme docs, quick (unit, api), tests (all that runs the library)'
 	@echo 'make check-macos      compiles and links for macOS, with zig'
 	@echo 'make kernels          the tests on other kernels, booted in qemu; RELEASES="bullseye bookworm trixie"'
 	@echo 'make torture          random sequences of calls against a model, 10,000 seeds of each kind; every API test'

@@ -42,9 +42,10 @@ install-lib: lib
 	@ln -sf $(notdir $(shared_library)) $(DESTDIR)$(libdir)/$(soname)
 
 install-dev: lib man
-	@$(make_directories) $(addprefix $(DESTDIR),$(includedir)/mio $(pkgconfigdir) $(cmakedir) $(gdbdir))
+	@$(make_directories) $(addprefix $(DESTDIR),$(includedir)/mio $(includedir)/mio/adapters $(pkgconfigdir) $(cmakedir) $(gdbdir))
 	@$(INSTALL) -m 644 $(addprefix $(srcdir)/,$(filter-out include/mio/%,$(public_headers))) $(DESTDIR)$(includedir)
-	@$(INSTALL) -m 644 $(addprefix $(srcdir)/,$(filter include/mio/%,$(public_headers))) $(DESTDIR)$(includedir)/mio
+	@$(INSTALL) -m 644 $(addprefix $(srcdir)/,$(filter-out include/mio/adapters/%,$(filter include/mio/%,$(public_headers)))) $(DESTDIR)$(includedir)/mio
+	@$(INSTALL) -m 644 $(addprefix $(srcdir)/,$(filter include/mio/adapters/%,$(public_headers))) $(DESTDIR)$(includedir)/mio/adapters
 	@$(INSTALL) -m 644 $(static_library) $(DESTDIR)$(libdir)
 	@ln -sf $(soname) $(DESTDIR)$(libdir)/$(so_name)
 	@$(fill_in) $(srcdir)/libmio.pc.in >$(B)/libmio.pc
@@ -70,7 +71,7 @@ install-man: man
 
 uninstall:
 	@rm -f $(addprefix $(DESTDIR),$(installed_files))
-	@rmdir $(DESTDIR)$(includedir)/mio $(DESTDIR)$(cmakedir) $(DESTDIR)$(bpftracedir) 2>/dev/null || true
+	@rmdir $(DESTDIR)$(includedir)/mio/adapters $(DESTDIR)$(includedir)/mio $(DESTDIR)$(cmakedir) $(DESTDIR)$(bpftracedir) 2>/dev/null || true
 	@$(srcdir)/tools/build-aux/remove-directories $(install_list)
 	$(if $(DESTDIR),,@-if [ "$$(id -u)" = 0 ]; then ldconfig 2>/dev/null || true; fi)
 	@echo "removed libmio from $(DESTDIR)$(prefix)"

@@ -1,0 +1,238 @@
+/* GLib on a loop: a GMainContext that a loop of libmio iterates, with all its sources.
+ * SPDX-License-Identifier: MIT
+ *
+ * For programs whose main loop is libmio's, and that use libraries made for GLib. (For the other way round, a loop inside of
+ * GLib's, a GSource is written around the loop.) The program is linked with GLib itself; libmio is not.
+ * In each turn, before the loop sleeps: g_main_context_check(3) and dispatch, if something is ready; then prepare and query,
+ * whose descriptors the loop watches by polls, and whose time-out by a timer.
+ *
+ * Ownership: the context is the program's; the adapter holds a reference and has acquired it (g_main_context_acquire).
+ * Threads: all on the loop's thread. Other threads may attach sources and wake the context, as ever.
+ * Reentrancy: sources are dispatched by the loop, in its prepare phase. They may do everything, also close the adapter, and
+ * iterate the context by themselves: the loop stands still meanwhile.
+ * Cost: a descriptor is watched anew in each turn (two system calls), since GLib does not tell when it is closed.
+ * Memory: GLib's, which ends the program when there is none. */
+#ifndef MIO_ADAPTERS_GLIB_H
+#define MIO_ADAPTERS_GLIB_H
+
+#include <glib.h>
+#include <mio.h>
+
+typedef struct mio_glib mio_glib_t;
+
+/* Private from here on to the functions. */
+struct mio_glib_watch_ {
+    mio_poll_t *poll; /* NULL: not watched */
+    int fd;
+    unsigned events;
+    mio_glib_t *glib;
+};
+
+struct mio_glib {
+    mio_loop_t *loop;
+    mio_remote_t *remote;
+    GMainContext *context;
+    mio_hook_t *hook;
+    mio_timer_t *timer;
+    GPollFD *fds; /* of the last query, room for `room` */
+    struct mio_glib_watch_ **watches, **old; /* those of the last query; the array for the next ones */
+    gint n, room;
+    guint n_watches, watch_room;
+    gint priority;
+    int prepared;    /* what was queried is not checked yet */
+    int told;        /* a poll or the timer has told something since */
+    unsigned inside; /* frames of ours on the stack */
+    int closed;
+};
+
+#define MIO_GLIB_LOOK_MS_ 10 /* how often it is looked at what the loop cannot watch */
+
+MIO_BEGIN
+
+static inline void mio_glib_on_timer_(mio_timer_t *timer, void *arg) {
+    (void)timer;
+    ((mio_glib_t *)arg)->told = 1;
+}
+
+static inline void mio_glib_on_poll_(mio_poll_t *poll, int status, unsigned events, void *arg) {
+    struct mio_glib_watch_ *w = (struct mio_glib_watch_ *)arg;
+    (void)events; /* they are asked for once more when it is their turn */
+    w->glib->told = 1;
+    if (status < 0) {
+        /* MIO_ECANCELED: the loop is being destroyed. Else it is watched otherwise, or cannot be. */
+        if (status != MIO_ECANCELED) mio_handle_abandon(MIO_HANDLE(poll));
+        w->poll = NULL;
+    }
+}
+
+static inline void mio_glib_forget_(struct mio_glib_watch_ *w) {
+    if (w->poll) mio_handle_abandon(MIO_HANDLE(w->poll));
+    g_free(w);
+}
+
+static inline unsigned mio_glib_events_(gushort events) {
+    return ((events & G_IO_IN) ? (unsigned)MIO_POLL_IN : 0) | ((events & G_IO_PRI) ? (unsigned)MIO_POLL_PRI : 0) |
+           ((events & G_IO_OUT) ? (unsigned)MIO_POLL_OUT : 0);
+}
+
+/* The watch of fd among those of the last time, which it is taken from; most likely at the same place. */
+static inline struct mio_glib_watch_ *mio_glib_take_(mio_glib_t *glib, guint likely, int fd) {
+    guint i;
+    struct mio_glib_watch_ *w;
+    for (i = 0; i < glib->n_watches; i++) {
+        const guint at = (likely + i) % glib->n_watches;
+        w = glib->watches[at];
+        if (w && w->fd == fd) {
+            glib->watches[at] = NULL;
+            return w;
+        }
+    }
+    w = g_new0(struct mio_glib_watch_, 1);
+    w->fd = fd;
+    w->glib = glib;
+    return w;
+}
+
+/* Watches what was queried. TRUE: all of it is watched. */
+static inline int mio_glib_watch_all_(mio_glib_t *glib) {
+    guint n = 0, i;
+    gint k;
+    int all = 1;
+    struct mio_glib_watch_ **swap;
+    if ((guint)glib->n > glib->watch_room) {
+        glib->watch_room = (guint)glib->n * 2;
+        glib->watches = g_renew(struct mio_glib_watch_ *, glib->watches, glib->watch_room);
+        glib->old = g_renew(struct mio_glib_watch_ *, glib->old, glib->watch_room);
+    }
+    for (k = 0; k < glib->n; k++) {
+        const int fd = (int)glib->fds[k].fd;
+        const unsigned events = mio_glib_events_(glib->fds[k].events);
+        for (i = 0; i < n && glib->old[i]->fd != fd; i++) {}
+        if (i == n) { /* GLib may name a descriptor twice */
+            glib->old[n] = mio_glib_take_(glib, n, fd);
+            glib->old[n++]->events = 0;
+        }
+        glib->old[i]->events |= events;
+    }
+    for (i = 0; i < glib->n_watches; i++)
+        if (glib->watches[i]) mio_glib_forget_(glib->watches[i]);
+    swap = glib->watches;
+    glib->watches = glib->old;
+    glib->old = swap;
+    glib->n_watches = n;
+    for (i = 0; i < n; i++) {
+        struct mio_glib_watch_ *w = glib->watches[i];
+        if (w->poll && mio_poll_set(w->poll, w->events, mio_glib_on_poll_, w) < 0) { /* it was closed meanwhile */
+            mio_handle_abandon(MIO_HANDLE(w->poll));
+            w->poll = NULL;
+        }
+        if (!w->poll && w->events) {
+            if (mio_poll_open(glib->loop, w->fd, &w->poll) < 0) w->poll = NULL;
+            else if (mio_poll_set(w->poll, w->events, mio_glib_on_poll_, w) < 0) {
+                mio_handle_abandon(MIO_HANDLE(w->poll));
+                w->poll = NULL;
+            }
+        }
+        if (!w->poll && w->events) all = 0;
+    }
+    return all;
+}
+
+static inline void mio_glib_free_(mio_glib_t *glib) {
+    g_free(glib->fds);
+    g_free(glib->watches);
+    g_free(glib->old);
+    g_free(glib);
+}
+
+static inline void mio_glib_dispatch_(mio_glib_t *glib) {
+    guint i;
+    /* Whatever runs now may close descriptors: the kernel lets go of all of them. */
+    for (i = 0; i < glib->n_watches; i++)
+        if (glib->watches[i]->poll) (void)mio_poll_set(glib->watches[i]->poll, 0, mio_glib_on_poll_, glib->watches[i]);
+    if (!glib->prepared) return;
+    glib->prepared = 0;
+    if (!glib->told) return;
+    glib->told = 0;
+    /* What was told may have been read by another callback since. */
+    (void)g_main_context_get_poll_func(glib->context)(glib->fds, (guint)glib->n, 0);
+    if (g_main_context_check(glib->context, glib->priority, glib->fds, glib->n)) g_main_context_dispatch(glib->context);
+}
+
+static inline void mio_glib_on_turn_(mio_hook_t *hook, void *arg) {
+    mio_glib_t *glib = (mio_glib_t *)arg;
+    gint timeout_ms = -1, n;
+    int ready;
+    (void)hook;
+    glib->inside++;
+    mio_glib_dispatch_(glib);
+    if (!glib->closed) {
+        ready = g_main_context_prepare(glib->context, &glib->priority);
+        while ((n = g_main_context_query(glib->context, glib->priority, &timeout_ms, glib->fds, glib->room)) > glib->room) {
+            glib->room = n * 2;
+            glib->fds = g_renew(GPollFD, glib->fds, (gsize)glib->room);
+        }
+        glib->n = n;
+        glib->prepared = 1;
+        if (ready) timeout_ms = 0;
+        if (!mio_glib_watch_all_(glib) && (timeout_ms < 0 || timeout_ms > MIO_GLIB_LOOK_MS_)) timeout_ms = MIO_GLIB_LOOK_MS_;
+        if (timeout_ms < 0) (void)mio_timer_stop(glib->timer);
+        else (void)mio_timer_start(glib->timer, timeout_ms * MIO_MILLISECOND, 0, mio_glib_on_timer_, glib);
+    }
+    if (--glib->inside == 0 && glib->closed) mio_glib_free_(glib);
+}
+
+/* Iterates context (NULL: the default one) in each turn of loop from now on, and keeps the loop going until it is closed
+ * (GLib cannot say that nothing is left to do): it ends by mio_loop_stop or mio_glib_close. Sources that another prepare
+ * hook attaches are seen in the next turn.
+ * A descriptor that the loop cannot watch (it is a stream's or a poll's of the same loop) is looked at each 10 ms.
+ * MIO_EINVAL: no loop or out. MIO_EBUSY: another thread has acquired the context. MIO_ENOMEM, MIO_ESHUTDOWN, MIO_EPERM. */
+MIO_CHECK_RESULT static inline int mio_glib_open(mio_loop_t *loop, GMainContext *context, mio_glib_t **out) {
+    mio_glib_t *glib;
+    int status;
+    if (!loop || !out) return MIO_EINVAL;
+    if (!context) context = g_main_context_default();
+    if (!g_main_context_acquire(context)) return MIO_EBUSY;
+    glib = g_new0(mio_glib_t, 1);
+    status = mio_timer_create(loop, &glib->timer);
+    if (status < 0) goto release;
+    status = mio_hook_create(loop, MIO_HOOK_PREPARE, &glib->hook);
+    if (status < 0) goto end_timer;
+    status = mio_hook_start(glib->hook, mio_glib_on_turn_, glib);
+    if (status < 0) goto end_hook;
+    glib->loop = loop;
+    glib->remote = mio_remote_retain(mio_loop_remote(loop));
+    glib->context = g_main_context_ref(context);
+    *out = glib;
+    return 0;
+end_hook:
+    mio_handle_abandon(MIO_HANDLE(glib->hook));
+end_timer:
+    mio_handle_abandon(MIO_HANDLE(glib->timer));
+release:
+    g_free(glib);
+    g_main_context_release(context);
+    return status;
+}
+
+/* Iterates no more, watches nothing, and gives the context back; its sources stay in it. Also in a source's callback. On the
+ * loop's thread, before or after the loop is destroyed. The pointer is dead at once. NULL is ignored. */
+static inline void mio_glib_close(mio_glib_t *glib) {
+    guint i;
+    if (!glib || glib->closed) return;
+    glib->closed = 1;
+    for (i = 0; i < glib->n_watches; i++) mio_glib_forget_(glib->watches[i]);
+    glib->n_watches = 0;
+    if (mio_remote_is_open(glib->remote)) {
+        mio_handle_abandon(MIO_HANDLE(glib->hook));
+        mio_handle_abandon(MIO_HANDLE(glib->timer));
+    }
+    mio_remote_release(glib->remote);
+    g_main_context_release(glib->context);
+    g_main_context_unref(glib->context);
+    if (glib->inside == 0) mio_glib_free_(glib);
+}
+
+MIO_END
+
+#endif
