@@ -52,7 +52,7 @@ static int start(CURLM *multi, const char *url, long timeout_ms) {
 
 int main(int argc, char **argv) {
     mio_loop_t *loop;
-    mio_curl_t *curl;
+    mio_curl_t *curl = NULL;
     struct fetches all = {NULL, 0};
     long timeout_ms = 30000;
     int i = 1, status;

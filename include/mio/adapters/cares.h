@@ -87,8 +87,9 @@ static inline void mio_cares_on_turn_(mio_hook_t *hook, void *arg) {
         (void)mio_timer_stop(cares->timer);
         return;
     }
-    /* c-ares counts in milliseconds, and calls late what is not over by its clock yet. */
-    (void)mio_timer_start(cares->timer, (int64_t)left->tv_sec * MIO_SECOND + (int64_t)left->tv_usec * MIO_MICROSECOND, 0,
+    /* Whole milliseconds, the rest cut off: one more, or it would be called in vain until that has passed. */
+    (void)mio_timer_start(cares->timer,
+                          (int64_t)left->tv_sec * MIO_SECOND + (int64_t)left->tv_usec * MIO_MICROSECOND + MIO_MILLISECOND, 0,
                           mio_cares_on_timer_, cares);
 }
 

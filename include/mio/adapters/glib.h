@@ -3,14 +3,15 @@
  *
  * For programs whose main loop is libmio's, and that use libraries made for GLib. (For the other way round, a loop inside of
  * GLib's, a GSource is written around the loop.) The program is linked with GLib itself; libmio is not.
- * In each turn, before the loop sleeps: g_main_context_check(3) and dispatch, if something is ready; then prepare and query,
- * whose descriptors the loop watches by polls, and whose time-out by a timer.
+ * In each turn, before the loop sleeps: g_main_context_prepare(3) and query, whose descriptors the loop watches by polls, and
+ * whose time-out by a timer; after it has slept: poll(2) with no time-out, check and dispatch.
  *
  * Ownership: the context is the program's; the adapter holds a reference and has acquired it (g_main_context_acquire).
  * Threads: all on the loop's thread. Other threads may attach sources and wake the context, as ever.
- * Reentrancy: sources are dispatched by the loop, in its prepare phase. They may do everything, also close the adapter, and
+ * Reentrancy: sources are dispatched by the loop, in its check phase. They may do everything, also close the adapter, and
  * iterate the context by themselves: the loop stands still meanwhile.
- * Cost: a descriptor is watched anew in each turn (two system calls), since GLib does not tell when it is closed.
+ * Cost: a descriptor is watched anew in each turn (two system calls), since GLib does not tell when it is closed; and
+ * there is one poll(2).
  * Memory: GLib's, which ends the program when there is none. */
 #ifndef MIO_ADAPTERS_GLIB_H
 #define MIO_ADAPTERS_GLIB_H
@@ -23,16 +24,18 @@ typedef struct mio_glib mio_glib_t;
 /* Private from here on to the functions. */
 struct mio_glib_watch_ {
     mio_poll_t *poll; /* NULL: not watched */
+    mio_glib_t *glib;
     int fd;
     unsigned events;
-    mio_glib_t *glib;
+    int fresh;  /* has not been through a turn: its failure is still to be told */
+    int failed; /* cannot be watched */
 };
 
 struct mio_glib {
     mio_loop_t *loop;
     mio_remote_t *remote;
     GMainContext *context;
-    mio_hook_t *hook;
+    mio_hook_t *before, *after; /* the loop sleeps */
     mio_timer_t *timer;
     GPollFD *fds; /* of the last query, room for `room` */
     struct mio_glib_watch_ **watches, **old; /* those of the last query; the array for the next ones */
@@ -40,7 +43,7 @@ struct mio_glib {
     guint n_watches, watch_room;
     gint priority;
     int prepared;    /* what was queried is not checked yet */
-    int told;        /* a poll or the timer has told something since */
+    int look;        /* the loop must not sleep long: something may not be watched */
     unsigned inside; /* frames of ours on the stack */
     int closed;
 };
@@ -49,20 +52,20 @@ struct mio_glib {
 
 MIO_BEGIN
 
+/* It is enough that the loop wakes up: what is ready is asked for after that. */
 static inline void mio_glib_on_timer_(mio_timer_t *timer, void *arg) {
     (void)timer;
-    ((mio_glib_t *)arg)->told = 1;
+    (void)arg;
 }
 
 static inline void mio_glib_on_poll_(mio_poll_t *poll, int status, unsigned events, void *arg) {
     struct mio_glib_watch_ *w = (struct mio_glib_watch_ *)arg;
-    (void)events; /* they are asked for once more when it is their turn */
-    w->glib->told = 1;
-    if (status < 0) {
-        /* MIO_ECANCELED: the loop is being destroyed. Else it is watched otherwise, or cannot be. */
-        if (status != MIO_ECANCELED) mio_handle_abandon(MIO_HANDLE(poll));
-        w->poll = NULL;
-    }
+    (void)events;
+    if (status >= 0) return;
+    w->poll = NULL;
+    if (status == MIO_ECANCELED) return; /* the loop is being destroyed */
+    mio_handle_abandon(MIO_HANDLE(poll));
+    w->failed = status != MIO_EBADF; /* which says that the number is another file's: watched anew */
 }
 
 static inline void mio_glib_forget_(struct mio_glib_watch_ *w) {
@@ -93,11 +96,25 @@ static inline struct mio_glib_watch_ *mio_glib_take_(mio_glib_t *glib, guint lik
     return w;
 }
 
-/* Watches what was queried. TRUE: all of it is watched. */
-static inline int mio_glib_watch_all_(mio_glib_t *glib) {
+static inline void mio_glib_ask_(struct mio_glib_watch_ *w) {
+    if (w->poll && mio_poll_set(w->poll, w->events, mio_glib_on_poll_, w) < 0) { /* it was closed meanwhile */
+        mio_handle_abandon(MIO_HANDLE(w->poll));
+        w->poll = NULL;
+    }
+    if (w->poll || w->failed || !w->events) return;
+    w->fresh = 1;
+    if (mio_poll_open(w->glib->loop, w->fd, &w->poll) < 0) {
+        w->poll = NULL;
+    } else if (mio_poll_set(w->poll, w->events, mio_glib_on_poll_, w) < 0) {
+        mio_handle_abandon(MIO_HANDLE(w->poll));
+        w->poll = NULL;
+    }
+}
+
+/* Watches what was queried. */
+static inline void mio_glib_watch_all_(mio_glib_t *glib) {
     guint n = 0, i;
     gint k;
-    int all = 1;
     struct mio_glib_watch_ **swap;
     if ((guint)glib->n > glib->watch_room) {
         glib->watch_room = (guint)glib->n * 2;
@@ -121,21 +138,9 @@ static inline int mio_glib_watch_all_(mio_glib_t *glib) {
     glib->old = swap;
     glib->n_watches = n;
     for (i = 0; i < n; i++) {
-        struct mio_glib_watch_ *w = glib->watches[i];
-        if (w->poll && mio_poll_set(w->poll, w->events, mio_glib_on_poll_, w) < 0) { /* it was closed meanwhile */
-            mio_handle_abandon(MIO_HANDLE(w->poll));
-            w->poll = NULL;
-        }
-        if (!w->poll && w->events) {
-            if (mio_poll_open(glib->loop, w->fd, &w->poll) < 0) w->poll = NULL;
-            else if (mio_poll_set(w->poll, w->events, mio_glib_on_poll_, w) < 0) {
-                mio_handle_abandon(MIO_HANDLE(w->poll));
-                w->poll = NULL;
-            }
-        }
-        if (!w->poll && w->events) all = 0;
+        mio_glib_ask_(glib->watches[i]);
+        if (!glib->watches[i]->poll && glib->watches[i]->events) glib->look = 1;
     }
-    return all;
 }
 
 static inline void mio_glib_free_(mio_glib_t *glib) {
@@ -145,40 +150,42 @@ static inline void mio_glib_free_(mio_glib_t *glib) {
     g_free(glib);
 }
 
-static inline void mio_glib_dispatch_(mio_glib_t *glib) {
-    guint i;
-    /* Whatever runs now may close descriptors: the kernel lets go of all of them. */
-    for (i = 0; i < glib->n_watches; i++)
-        if (glib->watches[i]->poll) (void)mio_poll_set(glib->watches[i]->poll, 0, mio_glib_on_poll_, glib->watches[i]);
-    if (!glib->prepared) return;
-    glib->prepared = 0;
-    if (!glib->told) return;
-    glib->told = 0;
-    /* What was told may have been read by another callback since. */
-    (void)g_main_context_get_poll_func(glib->context)(glib->fds, (guint)glib->n, 0);
-    if (g_main_context_check(glib->context, glib->priority, glib->fds, glib->n)) g_main_context_dispatch(glib->context);
-}
-
-static inline void mio_glib_on_turn_(mio_hook_t *hook, void *arg) {
+static inline void mio_glib_before_(mio_hook_t *hook, void *arg) {
     mio_glib_t *glib = (mio_glib_t *)arg;
     gint timeout_ms = -1, n;
-    int ready;
+    const int ready = g_main_context_prepare(glib->context, &glib->priority);
     (void)hook;
-    glib->inside++;
-    mio_glib_dispatch_(glib);
-    if (!glib->closed) {
-        ready = g_main_context_prepare(glib->context, &glib->priority);
-        while ((n = g_main_context_query(glib->context, glib->priority, &timeout_ms, glib->fds, glib->room)) > glib->room) {
-            glib->room = n * 2;
-            glib->fds = g_renew(GPollFD, glib->fds, (gsize)glib->room);
-        }
-        glib->n = n;
-        glib->prepared = 1;
-        if (ready) timeout_ms = 0;
-        if (!mio_glib_watch_all_(glib) && (timeout_ms < 0 || timeout_ms > MIO_GLIB_LOOK_MS_)) timeout_ms = MIO_GLIB_LOOK_MS_;
-        if (timeout_ms < 0) (void)mio_timer_stop(glib->timer);
-        else (void)mio_timer_start(glib->timer, timeout_ms * MIO_MILLISECOND, 0, mio_glib_on_timer_, glib);
+    while ((n = g_main_context_query(glib->context, glib->priority, &timeout_ms, glib->fds, glib->room)) > glib->room) {
+        glib->room = n * 2;
+        glib->fds = g_renew(GPollFD, glib->fds, (gsize)glib->room);
     }
+    glib->n = n;
+    glib->prepared = 1;
+    mio_glib_watch_all_(glib);
+    if (ready) timeout_ms = 0;
+    if (glib->look && (timeout_ms < 0 || timeout_ms > MIO_GLIB_LOOK_MS_)) timeout_ms = MIO_GLIB_LOOK_MS_;
+    glib->look = 0;
+    if (timeout_ms < 0) (void)mio_timer_stop(glib->timer);
+    else (void)mio_timer_start(glib->timer, timeout_ms * MIO_MILLISECOND, 0, mio_glib_on_timer_, glib);
+}
+
+static inline void mio_glib_after_(mio_hook_t *hook, void *arg) {
+    mio_glib_t *glib = (mio_glib_t *)arg;
+    guint i;
+    (void)hook;
+    if (!glib->prepared) return;
+    glib->prepared = 0;
+    /* Whatever runs until the next turn may close descriptors: the kernel lets go of all of them. A new one waits for its
+     * failure to be told first; should it be closed before that, the next turn is a short one. */
+    for (i = 0; i < glib->n_watches; i++) {
+        struct mio_glib_watch_ *w = glib->watches[i];
+        if (w->fresh) glib->look = 1;
+        else if (w->poll) (void)mio_poll_set(w->poll, 0, mio_glib_on_poll_, w);
+        w->fresh = 0;
+    }
+    (void)g_main_context_get_poll_func(glib->context)(glib->fds, (guint)glib->n, 0);
+    glib->inside++;
+    if (g_main_context_check(glib->context, glib->priority, glib->fds, glib->n)) g_main_context_dispatch(glib->context);
     if (--glib->inside == 0 && glib->closed) mio_glib_free_(glib);
 }
 
@@ -196,17 +203,19 @@ MIO_CHECK_RESULT static inline int mio_glib_open(mio_loop_t *loop, GMainContext 
     glib = g_new0(mio_glib_t, 1);
     status = mio_timer_create(loop, &glib->timer);
     if (status < 0) goto release;
-    status = mio_hook_create(loop, MIO_HOOK_PREPARE, &glib->hook);
+    status = mio_hook_create(loop, MIO_HOOK_PREPARE, &glib->before);
     if (status < 0) goto end_timer;
-    status = mio_hook_start(glib->hook, mio_glib_on_turn_, glib);
-    if (status < 0) goto end_hook;
+    status = mio_hook_create(loop, MIO_HOOK_CHECK, &glib->after);
+    if (status < 0) goto end_before;
+    (void)mio_hook_start(glib->before, mio_glib_before_, glib);
+    (void)mio_hook_start(glib->after, mio_glib_after_, glib);
     glib->loop = loop;
     glib->remote = mio_remote_retain(mio_loop_remote(loop));
     glib->context = g_main_context_ref(context);
     *out = glib;
     return 0;
-end_hook:
-    mio_handle_abandon(MIO_HANDLE(glib->hook));
+end_before:
+    mio_handle_abandon(MIO_HANDLE(glib->before));
 end_timer:
     mio_handle_abandon(MIO_HANDLE(glib->timer));
 release:
@@ -224,7 +233,8 @@ static inline void mio_glib_close(mio_glib_t *glib) {
     for (i = 0; i < glib->n_watches; i++) mio_glib_forget_(glib->watches[i]);
     glib->n_watches = 0;
     if (mio_remote_is_open(glib->remote)) {
-        mio_handle_abandon(MIO_HANDLE(glib->hook));
+        mio_handle_abandon(MIO_HANDLE(glib->before));
+        mio_handle_abandon(MIO_HANDLE(glib->after));
         mio_handle_abandon(MIO_HANDLE(glib->timer));
     }
     mio_remote_release(glib->remote);
