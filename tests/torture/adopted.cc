@@ -52,6 +52,7 @@ static void unread_release(stray *s) {
 }
 
 static void stray_lose(stray *s) {
+    polls_leave(s->fd);
     unread_release(s);
     if (s->on != nullptr) s->on->unknown[s->side] = s->on->frozen[s->side] = true;
     if (now.sim) now.stranded++;
@@ -62,6 +63,7 @@ static void stray_lose(stray *s) {
 static connection *stray_adopt(stray *s, mio_loop_t *loop) {
     char *bases[UNREAD_MAX];
     for (unsigned i = 0; i < s->n; i++) bases[i] = s->unread[i].base;
+    polls_leave(s->fd);
     mio_stream_t *stream = nullptr;
     const int error = CALL(mio_stream_adopt(loop, s->fd, s->unread, s->n, &stream));
     if (error != 0) {
@@ -103,6 +105,14 @@ void stray_found(connection *from, int fd, mio_buf_t *unread, unsigned n) {
     if (heir == nullptr) stray_lose(s);
     free(s);
     if (heir != nullptr) act_some(heir, below(4u));
+}
+
+int stray_fd() {
+    int found = -1;
+    uint32_t seen = 0;
+    for (const stray *s = strays; s != nullptr; s = s->next)
+        if (below(++seen) == 0) found = s->fd;
+    return found;
 }
 
 static bool stray_return() {

@@ -1,5 +1,5 @@
 // What the program is told, and whether that may be.
-#include "model.h"
+#include "nouns.h"
 
 namespace torture {
 
@@ -27,6 +27,7 @@ void told_write(mio_stream_t *stream, int status, int64_t sent, mio_buf_t *bufs,
     if (sent < 0 || sent > total || (status == 0 && sent != total))
         fail("write %d: status %d, sent %lld of %lld", r->number, status, static_cast<long long>(sent),
              static_cast<long long>(total));
+    if (r->of_a_file && status == 0 && r->wanted != r->data.len) fail("write %d: more than its file has", r->number);
     channel_sent(c, r->data.at, static_cast<size_t>(sent));
     for (unsigned i = 0; i < n && i < r->n; i++)
         if (bufs[i].len != r->lens[i]) fail("write %d: buffer %u has another length", r->number, i);
@@ -190,6 +191,7 @@ void told_tick(mio_timer_t *timer, void *) {
     check_outside("timer");
     for (int i = 0; i < 4; i++) act_some(nullptr, 1);
     if (chance(20)) act_connect();
+    for (int i = 0; i < 3 && now.nouns != 0; i++) nouns_act();
     if (++now.ticks <= 120) return;
     now.stopping = true;
     CALL(mio_timer_stop(timer));

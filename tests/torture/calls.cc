@@ -2,7 +2,7 @@
 //
 // An action says what it did (--verbose), and which errors it may get: any that the contract names for a stream in that
 // state, no other.
-#include "model.h"
+#include "nouns.h"
 
 namespace torture {
 
@@ -343,7 +343,8 @@ void act_some(connection *c, uint32_t n) {
         connection *one = c;
         if (c == nullptr || c->dead || !chance(75))
             one = now.connection_count > 0 ? now.connections[below(now.connection_count)] : nullptr;
-        if (one != nullptr && !one->dead) act(one);
+        if (now.nouns != 0 && chance(25)) nouns_act();
+        else if (one != nullptr && !one->dead) act(one);
     }
     now.inside--;
 }

@@ -42,6 +42,11 @@ static listening *pick(bool alive) {
     return found;
 }
 
+const mio_addr_t *listener_address(bool alive) {
+    const listening *l = pick(alive);
+    return l != nullptr ? &l->at : nullptr;
+}
+
 // --- told -----------------------------------------------------------------------------------------------------------
 
 static void check_report(const listening *l, int status) {
@@ -191,7 +196,7 @@ void act_listener(connection *) {
 // --- connects -------------------------------------------------------------------------------------------------------
 
 // What may become of a connect soon after it was made.
-static void connect_disturb(connection *c, request *r) {
+void connect_disturb(connection *c, request *r) {
     const uint32_t which = below(100u);
     if (which < 60) return;
     if (which < 75) {
@@ -254,6 +259,7 @@ static void check_connect(const request *r, int status) {
         if (now.scarce) return;
         break;
     }
+    if (c->by_name && is_of_a_host(status)) return;
     fail("connect %d ends with %s", r->number, mio_error_name(status));
 }
 

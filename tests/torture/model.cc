@@ -100,7 +100,7 @@ void check_status(const request *r, int64_t status) {
     case MIO_ENOTCONN: // behind a connect that failed
     case MIO_EPIPE: return;
     case MIO_EOF:
-        if (r->what >= kind::read) return;
+        if (r->what >= kind::read || r->of_a_file) return;
         break;
     case MIO_EMSGSIZE:
         if (r->what == kind::read_until) return;
@@ -117,6 +117,7 @@ void check_status(const request *r, int64_t status) {
         if (now.scarce) return;
         break;
     }
+    if (r->of->by_name && is_of_a_host(status)) return;
     if (status < 0) fail("request %d ends with %s", r->number, mio_error_name(static_cast<int>(status)));
 }
 

@@ -16,6 +16,7 @@
 //   listeners.cc listeners, connects, the probe   adopted.cc    socket pairs, detached descriptors
 //   passing.cc   bytes that are written on        others.cc     timers, hooks, wakeups, posts, kept buffers
 //   weather.cc   misfortune of a simulated world  streams.cc    the command line, one seed from its world to its end
+//   nouns.h/cc   all other nouns: work, resolve, hosts, files, datagrams, polls, signals, ... each in its own file
 //
 // Nothing here knows more of the library than <mio.h>.
 #pragma once
@@ -62,6 +63,7 @@ struct request {
     bool deadline;        // must come to its end by itself
     bool cancelled;       // the program asked for an early end
     bytes data;           // a write's
+    bool of_a_file;       // which is sent: `wanted` bytes of it
     size_t len_before;    // of a read's buffer
     size_t wanted;        // by a read_exact
     unsigned n;           // its buffers, as they went in
@@ -88,6 +90,7 @@ struct connection {
     bool connecting, moving, closing, dead;
     bool patient;         // it is finished, and waits for its peer without a limit
     bool paused, stopped;
+    bool by_name;         // its connect asks for a host
     bool unknown;         // as channel.unknown, while on is not known
     bool lends;           // a write may be told of when the peer has read it only, and so what is behind it
     bool write_ended;     // shut down or broken, or it may be: writes may be refused
@@ -106,10 +109,13 @@ struct run {
     bool scarce;          // calls fail for want of something
     bool rough;           // the world breaks connections by chance
     bool silent;          // a peer's end may never be heard of
+    bool bad_disk;        // calls on files fail
+    bool doubles;         // datagrams come twice, or out of order
     bool deadlines;       // most requests get one
     bool no_abandons;
     bool stopping;        // no more actions
     bool destroying;      // of the loops with all that is still on them
+    uint32_t nouns;       // beside the streams: nouns.h
     int inside;           // of actions: callbacks of a callback's actions take none
     mio_sim_t *world;
     mio_loop_t *loops[2];
@@ -193,6 +199,8 @@ void model_clear();
 
 void act_connect();
 void act_listener(connection *c);
+const mio_addr_t *listener_address(bool alive); // of any; NULL: there is none
+void connect_disturb(connection *c, request *r);
 void listeners_open();
 void listeners_check();
 void listeners_resume();
@@ -205,6 +213,10 @@ void listeners_clear();
 void act_adopt(connection *c);
 void stray_found(connection *from, int fd, mio_buf_t *unread, unsigned n); // a detach gave it
 void strays_return(); // all are adopted again
+int stray_fd();       // of any of them; -1: there is none
+void polls_leave(int fd); // no poll is on it any more
+bool is_of_a_host(int64_t status); // an end that a connect by name may have
+mio_workers_t *workers_open();     // for a loop; NULL: the process's
 
 void act_pass(connection *c);
 void pass_on(connection *from, mio_buf_t *buf);

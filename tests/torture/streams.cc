@@ -1,11 +1,12 @@
 // One seed from its world to its end, and the command line.
 //
-//   torture [--backend=sim|epoll|io_uring|kqueue] [--seeds=FIRST[:COUNT]] [--oom] [--verbose]
+//   torture [--backend=sim|epoll|io_uring|kqueue] [--seeds=FIRST[:COUNT]] [--nouns=LIST] [--oom] [--verbose]
 //
-// Seeds run in processes of a hundred, so that one that ends by a panic or takes too long costs no other. A failure
+// A seed has some of the nouns of nouns.h, or of those that --nouns names; without any (--nouns=none) it is the program
+// of streams alone. Seeds run in processes of a hundred, so that one that ends by a panic or takes too long costs no other. A failure
 // says the seed and how to run it again. The last line is "torture[BACKEND]: N passed, N failed, N skipped". On epoll
 // the time and the kernel are real: a seed is the same program there, not the same run.
-#include "model.h"
+#include "nouns.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -17,10 +18,13 @@
 namespace torture {
 
 constexpr unsigned SEED_LIMIT_S = 60;
+constexpr int NOUN_TRIES = 5000; // of a few milliseconds: a kernel's workers take their time
 constexpr uint64_t SEEDS_A_PROCESS = 100;
 constexpr uint64_t SEEDS_A_REPEAT = 16; // one of so many runs twice in its world, to the same end
 
 static bool simulated = true, without_memory;
+static uint32_t nouns_wanted = ~0u;
+static const char *nouns_text = "all";
 static const char *backend_name = "sim";
 
 // --- its world ------------------------------------------------------------------------------------------------------
@@ -44,9 +48,11 @@ static void loop_open(mio_loop_t **loop) {
         options.write_low = 200;
     }
     if (chance(30)) options.write_queue_max = 20000;
+    options.workers = workers_open();
     int error;
     do error = mio_loop_create(loop, &options);
     while (error == MIO_ENOMEM && now.no_memory);
+    mio_workers_release(options.workers);
     if (error < 0) fail("no loop: %s", mio_error_name(error));
 }
 
@@ -54,6 +60,7 @@ static void run_open() {
     now.loop_count = 1 + below(2u);
     for (unsigned i = 0; i < now.loop_count; i++) loop_open(&now.loops[i]);
     listeners_open();
+    nouns_open();
     for (int i = 0; i < 3; i++) act_connect();
     int error;
     do error = mio_timer_create(now.loops[0], &now.tick);
@@ -146,9 +153,11 @@ static void run_quiet() {
     now.stopping = true;
     mio_timer_stop(now.tick);
     others_quiet();
+    nouns_quiet();
     strays_return();
     held_release(101);
     pass((now.faulted ? 200 : 10) * MIO_SECOND, 60 * MIO_MILLISECOND);
+    for (int i = 0; i < NOUN_TRIES && !nouns_are_over(); i++) pass(MIO_SECOND, 3 * MIO_MILLISECOND);
     held_release(101);
     const uint64_t before = turns();
     pass(100 * MIO_MILLISECOND, 20 * MIO_MILLISECOND);
@@ -157,6 +166,7 @@ static void run_quiet() {
     held_release(101);
     for (int i = 0; i < now.connection_count; i++) connection_check(now.connections[i]);
     others_check();
+    nouns_check();
     listeners_check();
     channels_compare(false);
 }
@@ -198,6 +208,7 @@ static void run_close() {
     }
     act_close_all(how == 1);
     others_close();
+    nouns_close();
     listeners_close();
     mio_handle_close(now.tick, nullptr, nullptr);
     if (!pass(1000 * MIO_SECOND, 1500 * MIO_MILLISECOND)) return;
@@ -228,6 +239,7 @@ static uint64_t run_destroy() {
     for (const request *r = now.requests; r != nullptr; r = r->next_of_all)
         if (!r->done && !r->abandoned) fail("request %d never called back", r->number);
     channels_compare(true);
+    nouns_clear();
     others_clear();
     listeners_clear();
     if (now.wrapped != 0) fail("%d wrapped buffers were not released", now.wrapped);
@@ -258,6 +270,7 @@ static uint64_t seed_run(uint64_t seed) {
     for (int i = 0; i < 5; i++) below(2u);
     now.deadlines = chance(25);
     now.no_abandons = chance(40);
+    now.nouns = nouns_of(seed) & nouns_wanted;
     const int fds = now.sim ? 0 : fds_open();
     if (now.sim) world_open();
     run_open();
@@ -309,9 +322,10 @@ static uint64_t seeds_run(progress *shared, uint64_t end, const char *program) {
         const char *why = WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM ? "took too long" : "failed";
         const bool at_end = shared->next == last; // all passed, and the process had something to say about it
         const uint64_t from = at_end ? first : shared->next, n = at_end ? last - first : 1;
-        printf("FAIL seed %llu: %s; again: %s --backend=%s%s --seeds=%llu:%llu --verbose\n",
+        printf("FAIL seed %llu: %s; again: %s --backend=%s%s%s%s --seeds=%llu:%llu --verbose\n",
                static_cast<unsigned long long>(from), why, program, backend_name,
-               without_memory ? " --oom" : "", static_cast<unsigned long long>(from),
+               without_memory ? " --oom" : "", nouns_wanted != ~0u ? " --nouns=" : "",
+               nouns_wanted != ~0u ? nouns_text : "", static_cast<unsigned long long>(from),
                static_cast<unsigned long long>(n));
         if (!at_end) shared->next++;
     }
@@ -319,7 +333,8 @@ static uint64_t seeds_run(progress *shared, uint64_t end, const char *program) {
 }
 
 static int usage() {
-    fprintf(stderr, "usage: torture [--backend=sim|epoll|io_uring|kqueue] [--seeds=FIRST[:COUNT]] [--oom] [--verbose]\n");
+    fprintf(stderr, "usage: torture [--backend=sim|epoll|io_uring|kqueue] [--seeds=FIRST[:COUNT]] [--nouns=all|none|NAME,...] [--oom]"
+                    " [--verbose]\n");
     return 2;
 }
 
@@ -337,6 +352,10 @@ static int main_run(int argc, char **argv) {
             if (!simulated && strcmp(backend_name, "epoll") != 0 && strcmp(backend_name, "io_uring") != 0 &&
                 strcmp(backend_name, "kqueue") != 0) return usage();
         }
+        else if (strncmp(argv[i], "--nouns=", 8) == 0) {
+            nouns_text = argv[i] + 8;
+            if (!nouns_known(nouns_text, &nouns_wanted)) return usage();
+        }
         else if (strcmp(argv[i], "--oom") == 0) without_memory = true;
         else if (strcmp(argv[i], "--verbose") == 0) verbose = true;
         else return usage();
@@ -346,7 +365,9 @@ static int main_run(int argc, char **argv) {
     if (page == MAP_FAILED) return 2;
     auto *shared = static_cast<progress *>(page);
     shared->next = first;
+    if (!simulated) root_make();
     const uint64_t failed = seeds_run(shared, first + count, argv[0]);
+    if (!simulated) root_remove();
     printf("torture[%s]: %llu passed, %llu failed, 0 skipped\n", without_memory ? "oom" : strcmp(backend_name, "kqueue") == 0 ? "kqueue-model" : backend_name,
            static_cast<unsigned long long>(count - failed),
            static_cast<unsigned long long>(failed));

@@ -2,7 +2,7 @@
 //
 // Which of them a seed has decides what the model accepts: nothing that is scarce without scarcity, nothing that waits
 // for ever where every end is heard of.
-#include "model.h"
+#include "nouns.h"
 
 namespace torture {
 
@@ -32,6 +32,16 @@ void world_open() {
         options.loss_ppm = chance(30) ? 10000 : 0;
         now.silent = options.loss_ppm != 0;
         options.late_cancel_ppm = chance(30) ? 200000 : 0;
+    }
+    if (noun_is_on(&noun_files) && chance(30)) {
+        now.bad_disk = true;
+        options.file_error_ppm = 20000;
+        options.disk_bytes = chance(50) ? 20000 + below(100000u) : 0;
+    }
+    if (noun_is_on(&noun_datagrams) && chance(30)) {
+        now.doubles = true;
+        options.duplicate_ppm = 50000;
+        options.reorder_ppm = 50000;
     }
     now.rough = options.reset_ppm != 0;
     if (mio_sim_create(&now.world, &options) < 0) fail("no world");
