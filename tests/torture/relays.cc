@@ -272,7 +272,7 @@ static void relays_act() {
 // --- the end --------------------------------------------------------------------------------------------------------
 
 static bool is_owed(const bridge *b) {
-    if (!is_whole(b) || !b->running || now.rough || now.silent) return false;
+    if (!is_whole(b) || !b->running || now.sim) return false;
     for (int i = 0; i < 2; i++)
         if (b->ends[1 - i].reading && b->ends[1 - i].read < b->ends[i].queued) return true;
     return false;

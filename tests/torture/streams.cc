@@ -90,7 +90,7 @@ static bool pass_simulated(int64_t duration_ns) {
         const int result = mio_sim_run(now.world, left_ns < step_ns ? left_ns : step_ns);
         if (result == 0) return false;
         if (result != MIO_ETIMEDOUT) fail("the world's run gives %d", result);
-        if (turns() - before > 3000)
+        if (turns() - before > (now.nouns != 0 ? 6000u : 3000u))
             fail("%llu turns in %lld ns: it spins", static_cast<unsigned long long>(turns() - before),
                  static_cast<long long>(step_ns));
         if (duration_ns > MIO_SECOND) step_ns += step_ns / 4;
