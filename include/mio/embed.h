@@ -25,7 +25,8 @@ MIO_BEGIN
 
 /* The descriptor that the host waits for: readable (POLLIN) when there is something to dispatch. The loop's own, and the
  * same one from the first call until mio_loop_destroy, whichever thread runs the loop: never read from, written to or
- * closed by the program, and no longer watched when the loop is destroyed. It is close-on-exec.
+ * closed by the program, and no longer watched when the loop is destroyed. It is close-on-exec. A thread that takes the loop
+ * over may ask before its first prepare.
  * By level (poll, select, epoll, kqueue) it stays readable until dispatch has seen to what came. By edges
  * (EPOLLET, EV_CLEAR) each piece of news that comes after a prepare that said other than 0 is an edge.
  * MIO_EINVAL: NULL. MIO_EMFILE, MIO_ENFILE, MIO_ENOMEM: as eventfd(2). MIO_EPERM: in a fork's child (one that takes over

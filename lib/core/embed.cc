@@ -40,8 +40,10 @@ using namespace mio;
 
 int mio_loop_fd(mio_loop_t *public_loop) {
     loop *l = loop_of(public_loop);
-    const int error = embed_check(l);
-    if (error < 0) return error;
+    if (l == nullptr) return MIO_EINVAL;
+    // Not loop_check: a thread asks before it is the loop's, which its first prepare makes it.
+    if (*l->fork_page == 0) return MIO_EPERM;
+    if (l->with->host_fd == nullptr) return MIO_ENOTSUP;
     const int fd = l->with->host_fd(l);
     if (fd != MIO_ENOTSUP || l->life != nullptr) return fd;
     const int moved = backend_embed(l);
