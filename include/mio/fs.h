@@ -109,7 +109,7 @@ MIO_API mio_req_t mio_fs_open(mio_loop_t *loop, const char *path, int flags, uns
 
 /* close(2): also of descriptors that were not opened here. The descriptor is gone whatever the status; MIO_EIO,
  * MIO_ENOSPC, MIO_EDQUOT: earlier writes were lost. A start that succeeds has taken it: it is closed also when the request
- * is cancelled or abandoned, or its loop is destroyed. */
+ * is cancelled or abandoned, or its loop is destroyed; then perhaps only later, by a thread of the pool. */
 MIO_API mio_req_t mio_fs_close(mio_loop_t *loop, int fd, mio_fs_cb cb, void *arg);
 
 /* preadv(2) of 1 to MIO_BUFS_MAX buffers, moved in; offset -1: readv(2), from the file's own position on, which other

@@ -180,6 +180,20 @@ void loose_submit(loop *l, loose_request *req) {
     job_submit(l, req);
 }
 
+// What is owed of a made job is the workers' from now on. false: nothing is, or there are none.
+static bool job_leave(loop *l, job *work) {
+    if (work->kind->owed == nullptr || !work->kind->owed(work) || l->with->job_delay_ns != nullptr) return false;
+    if (workers_of(l) < 0) return false;
+    work->left_behind = true;
+    if (workers_submit(l->with_workers, work) >= 0) return true;
+    work->left_behind = false;
+    return false;
+}
+
+void job_part(loop *l, job *work) {
+    if (!job_leave(l, work)) job_free(work);
+}
+
 // --- and home -------------------------------------------------------------------------------------------------------
 
 static void job_home(loop *l, job *work) {
@@ -237,7 +251,7 @@ void loose_done(loop *l, const completion *done) {
     void *arg = req->arg;
     loose_free(l, req);
     if (!silent) kind->done(l, work, status, cb, arg);
-    if (work == nullptr) return;
+    if (work == nullptr || job_leave(l, work)) return;
     if (kind->dispose != nullptr) kind->dispose(work);
     job_keep(l, work);
 }

@@ -15,6 +15,7 @@
 //   held         runs on (MIO_EALREADY); the callback comes with its own result when the worker returns. An abandon is
 //                silent then: what comes home is disposed of
 //   bound        as held, and cannot be abandoned either (MIO_EBUSY)
+// What had not begun when its request ended, and is owed all the same, is left to the workers then.
 //
 // A loose request may also be a carrier that a backend has (an op of its own, core/request.h): as long as its job is
 // only made, early ends go to the backend's cancel. A backend that cannot do an op itself hands it to job_submit.
@@ -49,6 +50,9 @@ struct job_kind {
     // Gives back what the payload still owns, run or not: a descriptor, a list, buffers. Any thread. The job's memory
     // itself is core's. nullptr: it owns nothing.
     void (*dispose)(job *work);
+
+    // Whether it must be done though nobody waits for it any more: then a worker does. nullptr: it need not.
+    bool (*owed)(const job *work) = nullptr;
 };
 
 // made: the loop's. The other states belong to the workers' lock until it is home.
@@ -141,5 +145,7 @@ void jobs_close(loop *l, bool in_child); // caches, and the loop's share of the 
 
 // A job is over for everybody: disposes of what it owns and frees it. Any thread that has it alone.
 void job_free(job *work);
+// Nobody waits for a made job any more: as above, but what is owed is done before, by a worker. On the loop's thread.
+void job_part(loop *l, job *work);
 
 }

@@ -4,7 +4,7 @@
 // nor who waits for it: a job that is done goes to the inbox of its home, or nowhere when it was left behind.
 //
 // Invariants: a thread that waits has found nothing that may run; whoever makes something runnable (a new job; a thread
-// that is done looks itself) wakes one. Nothing is queued when the last reference goes: loops withdraw what they queued.
+// that is done looks itself) wakes one. Nothing is queued when the last reference goes, but what was left behind: loops withdraw the rest.
 
 #include "core/workers.h"
 
@@ -292,15 +292,17 @@ int workers_check(workers *w) {
     return 0;
 }
 
-// Idle threads end at once and are joined; those at a job that was left behind are not waited for.
+// Idle threads end at once and are joined; those at a job that was left behind, or about to take one, are not waited for.
 static void workers_close(workers *w) {
     worker *join = nullptr;
     pthread_mutex_lock(&w->lock);
-    for (uint32_t n : w->counts.waiting) mio_assert(n == 0);
+    bool more = false; // left behind, and nobody is at it yet
+    for (uint32_t n : w->counts.waiting) more = more || n != 0;
+    mio_assert(!more || w->threads != 0);
     w->stopping = true;
     while (worker *one = w->all) {
         w->all = one->next;
-        if (one->busy) {
+        if (one->busy || more) {
             one->detached = true;
             w->detached++;
             pthread_detach(one->thread);

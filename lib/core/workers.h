@@ -54,7 +54,7 @@ int workers_open(workers **out, const struct sys *calls, uint32_t threads, const
 // The process's own: MIO_POOL_THREADS of them, or WORKERS_DEFAULT. A reference.
 int workers_acquire_default(workers **out, const struct sys *calls);
 void workers_retain(workers *w);
-// The last reference: as said above. Nothing is queued.
+// The last reference: as said above. Nothing is queued but what was left behind: it is done all the same.
 void workers_release(workers *w);
 // 0, or MIO_EPERM: a fork's child that may not use them.
 int workers_check(workers *w);

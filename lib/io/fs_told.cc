@@ -131,10 +131,16 @@ static void fs_forget(job *work) {
     mio_buf_release(&w->scratch);
 }
 
+// A close was promised at its start.
+static bool fs_owed(const job *work) {
+    const fs_call *call = &job_payload<fs_work>(const_cast<job *>(work))->call;
+    return call->op == fs_op::close && !call->done;
+}
+
 using told = void (*)(loop *, job *, int64_t, void (*)(), void *);
 
 static constexpr job_kind fs_kind(const char *name, told done, job_rule rule = job_rule::abandonable) {
-    return job_kind{name, LANE_FILES, rule, fs_run, done, fs_forget};
+    return job_kind{name, LANE_FILES, rule, fs_run, done, fs_forget, fs_owed};
 }
 
 extern const job_kind fs_kinds[] = {

@@ -242,6 +242,13 @@ TEST(fs_a_write_that_nobody_reads_is_an_error_and_no_signal) {
     assert_is(sigaction(SIGPIPE, &before, nullptr), 0);
 }
 
+// By a thread of the pool perhaps, which nobody waits for.
+static bool closes_soon(fs_room *room, int fd) {
+    if (on_sim()) return room->close_status(fd) == MIO_EBADF;
+    for (int i = 0; i < 1000 && fcntl(fd, F_GETFD) >= 0; i++) sleep_ns(10 * MIO_MILLISECOND);
+    return fcntl(fd, F_GETFD) < 0;
+}
+
 TEST(fs_cancels_what_waits_for_its_turn) {
     mio_loop_t *loop = loop_open();
     fs_room room(loop);
@@ -275,13 +282,12 @@ TEST(fs_cancels_what_waits_for_its_turn) {
     id = mio_fs_close(loop, fd, closed.cb, &closed);
     assert_is(mio_req_cancel(loop, id), 0);
     assert_is(closed.await(loop), MIO_ECANCELED);
-    assert_is(room.close_status(fd), MIO_EBADF);
+    ck_assert(closes_soon(&room, fd));
     const int other = room.open("file", O_RDONLY);
     id = mio_fs_close(loop, other, nullptr, nullptr);
     assert_is(mio_req_abandon(loop, id), 0);
     run_to_end(loop);
-    run_for(loop, MIO_MILLISECOND);
-    assert_is(room.close_status(other), MIO_EBADF);
+    ck_assert(closes_soon(&room, other));
 }
 
 // A read that is cancelled or runs out of time while it may be under way: told once, with the one or the other, and the

@@ -194,6 +194,7 @@ void loop_stale_now(loop *) { fail_msg("there is no host here"); }
 
 // Files are handed on to the workers, of whom there are none.
 void job_submit(loop *, loose_request *) { fail_msg("there are no files here"); }
+void job_part(loop *, job *) { fail_msg("there are no files here"); }
 
 // --- the loop -------------------------------------------------------------------------------------------------------
 

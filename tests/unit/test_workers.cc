@@ -81,6 +81,9 @@ static const job_kind leavable_too = {"leavable too", LANE_FILES, job_rule::aban
 static const job_kind held = {"held", LANE_FILES, job_rule::held, task_run, task_done, task_dispose};
 static const job_kind bound = {"bound", LANE_WORK, job_rule::bound, task_run, task_done, task_dispose};
 
+static bool task_owed(const job *work) { return work->result == 0; } // it has not run
+static const job_kind promised = {"promised", LANE_FILES, job_rule::abandonable, task_run, task_done, task_dispose, task_owed};
+
 static loose_request *start(const job_kind *kind, door *at, int64_t result, int number) {
     loose_request *req = loose_create(l, kind, sizeof(task), nullptr, reinterpret_cast<void *>(intptr_t{number}));
     assert_non_null(req);
@@ -299,6 +302,37 @@ static void what_can_be_left_behind_ends_at_once(void **) {
     assert_int_equal(ran, 0);
     shut.open = 1;
     wait_for(disposed, 3); // by the workers
+}
+
+// In whichever state an early end meets it: it runs, never on the loop's thread, and nobody waits for it.
+static void what_is_promised_is_done_though_nobody_waits(void **) {
+    static door shut;
+    static pthread_t where[4];
+    shut.open = 0;
+    shut.waiting = 0;
+    give_workers(1);
+    loose_request *of[4];
+    for (pthread_t &thread : where) thread = pthread_self();
+    for (int i = 0; i < 3; i++) of[i] = start(&promised, &shut, 1, i);
+    turn();
+    of[3] = start(&promised, nullptr, 1, 3);
+    for (int i = 0; i < 4; i++) job_payload<task>(of[i]->work)->ran_on = &where[i];
+    wait_for(shut.waiting, 1);
+    assert_int_equal(mio_req_cancel(loop_public(l), loose_id(of[0])), 0); // runs
+    assert_int_equal(mio_req_cancel(loop_public(l), loose_id(of[1])), 0); // is queued
+    assert_int_equal(mio_req_abandon(loop_public(l), loose_id(of[2])), 0);
+    assert_int_equal(mio_req_cancel(loop_public(l), loose_id(of[3])), 0); // was only started
+    assert_int_equal(mio_loop_run(loop_public(l)), 0);
+    assert_int_equal(told, 3);
+    assert_int_equal(ran, 0);
+    assert_int_equal(mio_loop_destroy(loop_public(l), 0), 0); // and its workers go
+    assert_int_equal(ran, 0);
+    shut.open = 1;
+    wait_for(disposed, 4);
+    assert_int_equal(ran, 4);
+    for (int i = 1; i < 4; i++) assert_false(pthread_equal(where[i], pthread_self()));
+    assert_int_equal(memory_comes_home(), 0);
+    assert_int_equal(scene_open(nullptr), 0);
 }
 
 static void a_loop_ends_while_a_job_is_left_behind(void **) {
@@ -521,6 +555,7 @@ int main() {
         cmocka_unit_test_setup_teardown(what_was_only_started_can_be_cancelled, scene_open, scene_close),
         cmocka_unit_test_setup_teardown(what_is_held_runs_on, scene_open, scene_close),
         cmocka_unit_test_setup_teardown(what_can_be_left_behind_ends_at_once, scene_open, scene_close),
+        cmocka_unit_test_setup_teardown(what_is_promised_is_done_though_nobody_waits, scene_open, scene_close),
         cmocka_unit_test_setup_teardown(a_loop_ends_while_a_job_is_left_behind, scene_open, scene_close),
         cmocka_unit_test_setup_teardown(workers_go_while_several_jobs_are_left_behind, scene_open, scene_close),
         cmocka_unit_test_setup_teardown(a_loop_does_not_end_while_a_job_is_held, scene_open, scene_close),
