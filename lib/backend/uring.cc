@@ -319,7 +319,7 @@ static void files_end(loop *l, uring_state *u) {
         const int64_t left_ns = end_ns - l->calls->monotonic_ns();
         if (left_ns <= 0) return;
         if (u->dead || u->ring.fd < 0 || u->thread != thread_number()) return;
-        uring_files_build(u); // the cancels
+        uring_files_build(l, u); // the cancels
         if (is_refusal(uring_enter(l, u, 1, left_ns))) return;
         l->done_head = l->done_tail; // nobody is there to be told of anything else
         uring_gather(l, u);
@@ -400,9 +400,10 @@ int uring_ask(loop *l, int64_t timeout_ns) {
     }
     u->skipped = false;
     const bool waits = timeout_ns != 0 && u->sends == 0 && uring_list_empty(u) && nothing_found(l) &&
-                       (!uring_files_wait(&u->files) || u->files.out == URING_FILES_MAX);
+                       (!uring_files_wait(&u->files) || u->files.out == URING_FILES_MAX) && u->files.partings == 0;
     const int result = uring_enter(l, u, waits ? 1 : 0, timeout_ns);
     uring_gather(l, u);
+    if (__builtin_expect(u->files.partings != 0, 0)) uring_files_part(l, u);
     if (__builtin_expect(is_refusal(result), 0)) return uring_refused(l, u, result);
     if (__builtin_expect((l->flags & LOOP_DESTROYING) != 0 && (r->setup & IORING_SETUP_SQPOLL) != 0 && nothing_found(l), 0)) {
         (void)uring_enter(l, u, 1, 20 * BREATHER_NS); // what was cancelled ends when the kernel's thread gets to it

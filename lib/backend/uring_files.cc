@@ -11,7 +11,9 @@
 //      number may be somebody else's by now.
 //   2. What would wait is done by threads of the kernel's: beyond the bytes of a file that are in memory it is a pool.
 //   3. A cancel ends what such a thread has not begun; what it has begun may go on. So an abandonable operation is not
-//      waited for: its job stays here until the completion, and what that brings is disposed of.
+//      waited for: its job stays here until the completion, and what that brings is disposed of. Such a thread looks for
+//      a descriptor's file when it begins: the number may be somebody else's once the callback has come. So what changes a
+//      file by its number is let go of when the kernel has the cancel, not before. A close is not cancelled.
 //   4. Of a ring that another thread leaves behind results are lost (uring_move.cc), also when it has ended (6.18). What
 //      gives the same when it is done twice is done again by the next ring; of the rest nobody knows: MIO_EIO. (A thread
 //      that ends cancels what it has not begun: ECANCELED that nobody asked for.)
@@ -52,6 +54,7 @@ constexpr unsigned OP_FTRUNCATE = IORING_OP_FTRUNCATE;
 static fs_call *call_of(const job *work) { return job_payload<fs_call>(const_cast<job *>(work)); }
 
 constexpr unsigned NO_OPCODE = 255;
+constexpr int32_t WANTED_NO_MORE = -1;
 
 static unsigned opcode_of(const fs_call *call) {
     const bool one = call->piece_count == 1;
@@ -106,6 +109,11 @@ static bool files_ready(loop *l, uring_files *f) {
     return f->all != nullptr;
 }
 
+static void file_want(uring_files *f, request *carrier) {
+    carrier->result = 0;
+    queue_push(&f->wanted, carrier);
+}
+
 bool uring_file_submit(loop *l, uring_state *u, request *carrier) {
     if (u->dead || (u->features & MIO_URING_FILES) == 0) return false;
     fs_call *call = call_of(static_cast<loose_request *>(carrier)->work);
@@ -114,7 +122,7 @@ bool uring_file_submit(loop *l, uring_state *u, request *carrier) {
     if (opcode >= 64 || (u->files.opcodes >> opcode & 1) == 0) return false;
     if (call->op == fs_op::write && call->piece_count == 0) return false; // nothing: no call either
     if (!files_ready(l, &u->files)) return false;
-    queue_push(&u->files.wanted, carrier);
+    file_want(&u->files, carrier);
     return true;
 }
 
@@ -191,13 +199,14 @@ static uring_file *file_take(uring_files *f) {
     }
     f->out++;
     file->generation++;
-    file->cancel = file->cancelled = false;
+    file->cancel = file->cancelled = file->parting = false;
     return file;
 }
 
 static void file_give(uring_files *f, uring_file *file) {
     if (file->cancel) f->cancels--;
-    file->cancel = false;
+    if (file->parting) f->partings--;
+    file->cancel = file->parting = false;
     file->req = nullptr;
     file->work = nullptr;
     file->next_free = f->first_free;
@@ -219,13 +228,24 @@ static void files_build_cancels(uring_state *u) {
     }
 }
 
-void uring_files_build(uring_state *u) {
+static void wanted_sweep(loop *l, uring_files *f) {
+    queue<request> before = queue_take(&f->wanted);
+    while (request *carrier = queue_pop(&before)) {
+        if (carrier->result == WANTED_NO_MORE) request_settle(l, carrier, MIO_ECANCELED);
+        else queue_push(&f->wanted, carrier);
+    }
+    f->given_up = false;
+}
+
+void uring_files_build(loop *l, uring_state *u) {
     uring_files *f = &u->files;
     if (f->cancels != 0) files_build_cancels(u);
+    if (f->given_up) wanted_sweep(l, f);
     while (!queue_empty(f->wanted) && uring_ring_space(&u->ring) != 0) {
         uring_file *file = file_take(f);
         if (file == nullptr) return;
         file->req = static_cast<loose_request *>(queue_pop(&f->wanted));
+        file->req->result = static_cast<int32_t>(file - f->all) + 1;
         file->work = file->req->work;
         struct io_uring_sqe *sqe = uring_ring_sqe(&u->ring);
         file_prepare(sqe, call_of(file->work));
@@ -238,7 +258,7 @@ void uring_file_unbuilt(uring_state *u, uint64_t token) {
     mio_assert(file != nullptr && file->req != nullptr); // nothing of the user's ran since it was built
     request *carrier = file->req;
     file_give(&u->files, file);
-    queue_push(&u->files.wanted, carrier);
+    file_want(&u->files, carrier);
 }
 
 // --- answered -------------------------------------------------------------------------------------------------------
@@ -303,7 +323,7 @@ void uring_file_complete(loop *l, uring_state *u, const struct io_uring_cqe *cqe
     if (call->op == fs_op::write) write_was_answered(f, cqe->res);
     if (req == nullptr) {
         call->done = cqe->res != -ECANCELED;
-        job_free(work);
+        job_part(l, work);
         return;
     }
     const bool refused = answer_is_refusal(cqe->res) && call->op != fs_op::close;
@@ -313,7 +333,7 @@ void uring_file_complete(loop *l, uring_state *u, const struct io_uring_cqe *cqe
     }
     if (refused || !call_answered(call, cqe->res)) {
         if (!cancelled) {
-            queue_push(&f->wanted, static_cast<request *>(req));
+            file_want(f, req);
             return;
         }
         call->result = MIO_ECANCELED; // what it had moved is told with it
@@ -324,41 +344,54 @@ void uring_file_complete(loop *l, uring_state *u, const struct io_uring_cqe *cqe
 
 // --- early ends -----------------------------------------------------------------------------------------------------
 
-static bool wanted_remove(uring_files *f, request *carrier) {
-    queue<request> before = queue_take(&f->wanted);
-    bool found = false;
-    while (request *one = queue_pop(&before)) {
-        if (one == carrier) found = true;
-        else queue_push(&f->wanted, one);
-    }
-    return found;
+static bool changes_by_number(const fs_call *call) {
+    return call->op == fs_op::fsync || call->op == fs_op::fdatasync || call->op == fs_op::ftruncate ||
+           call->op == fs_op::allocate;
 }
 
-static uring_file *file_of(const uring_files *f, const loose_request *req) {
-    for (uint32_t i = 0; i < f->used; i++)
-        if (f->all[i].req == req) return &f->all[i];
-    return nullptr;
+// The job is the ring's alone now.
+static void file_part(loop *l, uring_file *file) {
+    loose_request *req = file->req;
+    file->req = nullptr;
+    req->work = nullptr;
+    request_settle(l, req, MIO_ECANCELED);
 }
 
 void uring_file_cancel(loop *l, uring_state *u, request *carrier) {
     uring_files *f = &u->files;
-    auto *req = static_cast<loose_request *>(carrier);
-    uring_file *file = file_of(f, req);
-    if (file == nullptr) {
-        const bool found = wanted_remove(f, carrier);
-        mio_assert(found);
-        request_settle(l, carrier, MIO_ECANCELED);
+    if (carrier->result <= 0) {
+        carrier->result = WANTED_NO_MORE;
+        f->given_up = true;
         return;
     }
-    if (!file->cancelled && (u->features & MIO_URING_CANCEL) != 0) {
+    uring_file *file = &f->all[carrier->result - 1];
+    mio_assert(file->req == carrier);
+    if (file->cancelled) return; // it ends already
+    const fs_call *call = call_of(file->work);
+    file->cancelled = true;
+    if (call->op != fs_op::close) { // 3
         file->cancel = true;
         f->cancels++;
     }
-    file->cancelled = true;
-    if (fs_call_is_held(call_of(file->work))) return;
-    file->req = nullptr; // the job is the ring's alone now
-    req->work = nullptr;
-    request_settle(l, carrier, MIO_ECANCELED);
+    if (fs_call_is_held(call)) return;
+    if (changes_by_number(call)) {
+        file->parting = true;
+        f->partings++;
+    } else {
+        file_part(l, file);
+    }
+}
+
+void uring_files_part(loop *l, uring_state *u) {
+    uring_files *f = &u->files;
+    if (uring_ring_unsubmitted(&u->ring) != 0) return; // their cancels may be among these
+    for (uint32_t i = 0; i < f->used && f->partings != 0; i++) {
+        uring_file *file = &f->all[i];
+        if (!file->parting || file->cancel) continue;
+        file->parting = false;
+        f->partings--;
+        file_part(l, file);
+    }
 }
 
 // --- the ring goes --------------------------------------------------------------------------------------------------
@@ -426,7 +459,7 @@ void uring_files_uproot(loop *l, uring_state *u, bool again) {
         file_give(f, file);
         call_of(work)->done = true;
         if (req == nullptr) job_free(work);
-        else if (again && !cancelled && call_may_repeat(l, call_of(work))) queue_push(&f->wanted, static_cast<request *>(req));
+        else if (again && !cancelled && call_may_repeat(l, call_of(work))) file_want(f, req);
         else request_settle(l, req, cancelled ? MIO_ECANCELED : MIO_EIO);
     }
     if (again) return;

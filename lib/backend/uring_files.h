@@ -13,8 +13,11 @@ namespace mio {
 struct uring_state;
 
 //  wanted ---build---> in the kernel ---completion---> result, or wanted again (a short write), or to the workers
-//                          |
-//                          +--early end of an abandonable one---> nobody's: what it brings is disposed of
+//     |                    |
+//     |                    +--early end of an abandonable one---> nobody's: what it brings is disposed of
+//     +--early end---> ends with the next build
+//
+// A carrier knows where it is by its result: 0 wanted, -1 wanted no more, else its place's number + 1.
 struct uring_file {
     loose_request *req; // nullptr: nobody's any more, or the place is free
     job *work;          // nullptr: the place is free
@@ -22,6 +25,7 @@ struct uring_file {
     uint32_t next_free; // number + 1; 0: none
     bool cancel;        // is to be cancelled in the kernel
     bool cancelled;     // was asked to end
+    bool parting;       // is nobody's as soon as its cancel is the kernel's
 };
 
 constexpr uint32_t URING_FILES_MAX = 1024; // in the kernel at once; the others wait
@@ -33,6 +37,8 @@ struct uring_files {
     uint32_t first_free; // number + 1; 0: none
     uint32_t out;        // in the kernel
     uint32_t cancels;    // places with cancel
+    uint32_t partings;   // places with parting
+    bool given_up;       // somebody is wanted no more
     uint64_t opcodes;    // bit IORING_OP_...: the kernel knows it
     bool quiet_writes;   // and has taken a write that must not raise SIGPIPE
 };
@@ -42,7 +48,9 @@ bool uring_file_submit(loop *l, uring_state *u, request *carrier);
 // An early end of what the ring has.
 void uring_file_cancel(loop *l, uring_state *u, request *carrier);
 // Into the next enter, as far as there is space.
-void uring_files_build(uring_state *u);
+void uring_files_build(loop *l, uring_state *u);
+// After an enter, and what it brought.
+void uring_files_part(loop *l, uring_state *u);
 inline bool uring_files_wait(const uring_files *f) { return !queue_empty(f->wanted) || f->cancels != 0; }
 // Built and not taken by the kernel: wanted again.
 void uring_file_unbuilt(uring_state *u, uint64_t token);

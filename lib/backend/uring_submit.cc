@@ -430,7 +430,7 @@ void uring_build(loop *l, uring_state *u) {
         }
         if (e == end) break;
     }
-    if (__builtin_expect(uring_files_wait(&u->files), 0)) uring_files_build(u);
+    if (__builtin_expect(uring_files_wait(&u->files), 0)) uring_files_build(l, u);
 }
 
 // --- taken back -----------------------------------------------------------------------------------------------------

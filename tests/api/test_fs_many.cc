@@ -118,3 +118,35 @@ TEST(fs_allocates_nothing_once_warm) {
     assert_is(metrics(loop).allocations, before);
     room.close(fd);
 }
+
+// Each costs as much as the one before, wherever it waits.
+TEST(fs_many_that_wait_are_cancelled_one_by_one) {
+    mio_loop_t *loop = loop_open();
+    fs_room room(loop);
+    const int fd = room.open("file", O_RDWR | O_CREAT);
+    constexpr int N = 50000;
+    static mio_req_t ids[N];
+    struct all { int calls, ended, done; } self = {};
+    const auto told = [](mio_loop_t *, int status, const mio_fs_facts_t *, void *arg) {
+        all *a = static_cast<all *>(arg);
+        a->calls++;
+        if (status == MIO_ECANCELED) a->ended++;
+        if (status == 0) a->done++;
+    };
+    for (mio_req_t &id : ids) {
+        id = mio_fs_fstat(loop, fd, told, &self);
+        assert_ok(id);
+    }
+    if (!on_sim()) (void)mio_loop_run_once(loop, 0);
+    const int64_t cpu = cpu_ns();
+    for (int i = N - 1; i >= 0; i--) {
+        const int result = mio_req_cancel(loop, ids[i]);
+        ck_assert(result == 0 || result == MIO_EALREADY || result == MIO_ENOENT);
+    }
+    const int64_t spent = cpu_ns() - cpu;
+    run_to_end(loop);
+    assert_is(self.calls, N);
+    assert_is(self.ended + self.done, N);
+    if (!sanitized()) ck_assert_int_lt(spent, 2 * MIO_SECOND); // by a search for each it is many times that
+    room.close(fd);
+}
