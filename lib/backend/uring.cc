@@ -251,6 +251,7 @@ __attribute__((noinline)) static void drop_poll(loop *l, uring_state *u, uring_o
     if (u->dead || u->ring.fd < 0 || u->thread != thread_number()) return;
     const uint64_t answer = uring_token(uring_op::cancel, sequence, fd);
     for (int tries = 0; tries < 3; tries++) {
+        if (uring_ring_space(&u->ring) == 0) (void)uring_enter(l, u, 0, -1); // of many closes in a row
         const unsigned since = u->ring.seen + uring_ring_ready(&u->ring);
         if (uring_ring_space(&u->ring) != 0) uring_prepare_cancel(u, what, sequence, fd);
         (void)uring_enter(l, u, 0, -1); // a refusal is met again by the next poll

@@ -80,11 +80,12 @@ void uring_ring_close(uring_ring *r, bool in_child) {
     r->fd = -1;
 }
 
-// With a kernel thread that submits: wakes it if it sleeps. It takes the entries when it gets to them.
+// With a kernel thread that submits: wakes it if it sleeps. It takes the entries when it gets to them; when there is no
+// space for more, the call waits until it has.
 static unsigned sqpoll_flags(const uring_ring *r) {
     std::atomic_thread_fence(std::memory_order_seq_cst); // our tail before its flag
     const bool asleep = (__atomic_load_n(r->sq_flags, __ATOMIC_RELAXED) & IORING_SQ_NEED_WAKEUP) != 0;
-    return asleep ? IORING_ENTER_SQ_WAKEUP : 0;
+    return (asleep ? IORING_ENTER_SQ_WAKEUP : 0) | (uring_ring_space(r) == 0 ? IORING_ENTER_SQ_WAIT : 0);
 }
 
 int uring_ring_enter(uring_ring *r, unsigned wait, int64_t timeout_ns) {
