@@ -210,7 +210,8 @@ void run_for(mio_loop_t *loop, int64_t duration_ns) {
     if (simulated) return; // there the time is exact
     // The time may have passed while another process had the processor: what is under way goes on until it rests.
     mio_loop_metrics_t before = metrics(loop);
-    for (int rests = 0, turns = 0; rests != 3 && turns != 2000; turns++) {
+    const int most = sqpoll ? 20 : 2000;
+    for (int rests = 0, turns = 0; rests != 3 && turns != most; turns++) {
         if (mio_loop_run_once(loop, sqpoll ? 10 * MIO_MILLISECOND : 0) != MIO_ALIVE) return; // its thread needs the processor
         const mio_loop_metrics_t now = metrics(loop);
         const bool same = now.callbacks == before.callbacks && now.completions == before.completions &&
