@@ -16,6 +16,18 @@ static void fifo_make(const fs_room *room, char *path, size_t size) {
     assert_is(mkfifo(path, 0600), 0);
 }
 
+struct hung { // a loop, a FIFO in a folder, and the descriptors that are open then
+    mio_loop_t *loop = loop_open();
+    fs_room room;
+    char fifo[300];
+    size_t before;
+
+    hung() : room(loop) {
+        fifo_make(&room, fifo, sizeof fifo);
+        before = open_descriptors();
+    }
+};
+
 static void fifo_release(const char *path) { // whoever still waits at its other end goes on
     const int fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
     ck_assert_int_ge(fd, 0);
@@ -35,13 +47,10 @@ static void told_open(mio_loop_t *, int fd, void *arg) { *static_cast<opened *>(
 
 TEST(fs_an_open_that_hangs_ends_at_once_when_cancelled) {
     KERNEL_ONLY("a world's files do not wait");
-    mio_loop_t *loop = loop_open();
-    fs_room room(loop);
-    char fifo[300];
-    fifo_make(&room, fifo, sizeof fifo);
-    const size_t before = open_descriptors();
+    hung h;
+    mio_loop_t *loop = h.loop;
     opened o = {1, 0};
-    const mio_req_t id = mio_fs_open(loop, fifo, O_RDONLY, 0, told_open, &o);
+    const mio_req_t id = mio_fs_open(loop, h.fifo, O_RDONLY, 0, told_open, &o);
     assert_ok(id);
     run_for(loop, 30 * MIO_MILLISECOND); // it hangs now
     assert_is(o.calls, 0);
@@ -50,47 +59,41 @@ TEST(fs_an_open_that_hangs_ends_at_once_when_cancelled) {
     assert_is(o.calls, 1);
     assert_is(o.fd, MIO_ECANCELED);
     assert_is(mio_req_cancel(loop, id), MIO_ENOENT);
-    fifo_release(fifo);
-    ck_assert(descriptors_are(before));
+    fifo_release(h.fifo);
+    ck_assert(descriptors_are(h.before));
 }
 
 TEST(fs_an_open_that_hangs_ends_at_its_deadline) {
     KERNEL_ONLY("a world's files do not wait");
-    mio_loop_t *loop = loop_open();
-    fs_room room(loop);
-    char fifo[300];
-    fifo_make(&room, fifo, sizeof fifo);
-    const size_t before = open_descriptors();
+    hung h;
+    mio_loop_t *loop = h.loop;
     opened o = {1, 0};
-    const mio_req_t id = mio_fs_open(loop, fifo, O_WRONLY, 0, told_open, &o);
+    const mio_req_t id = mio_fs_open(loop, h.fifo, O_WRONLY, 0, told_open, &o);
     assert_is(mio_req_timeout(loop, id, 20 * MIO_MILLISECOND), 0);
     run_to_end(loop);
     assert_is(o.calls, 1);
     assert_is(o.fd, MIO_ETIMEDOUT);
-    const int reader = open(fifo, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    const int reader = open(h.fifo, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     sleep_ns(20 * MIO_MILLISECOND);
     close(reader);
-    fifo_release(fifo);
-    ck_assert(descriptors_are(before));
+    fifo_release(h.fifo);
+    ck_assert(descriptors_are(h.before));
 }
 
 TEST(fs_an_open_that_is_abandoned_closes_what_comes_too_late) {
     KERNEL_ONLY("a world's files do not wait");
-    mio_loop_t *loop = loop_open();
-    fs_room room(loop);
-    char fifo[300];
-    fifo_make(&room, fifo, sizeof fifo);
-    const size_t before = open_descriptors();
-    const mio_req_t id = mio_fs_open(loop, fifo, O_RDONLY, 0, [](mio_loop_t *, int, void *) { ck_abort(); }, nullptr);
+    hung h;
+    mio_loop_t *loop = h.loop;
+    const mio_req_t id = mio_fs_open(loop, h.fifo, O_RDONLY, 0, [](mio_loop_t *, int, void *) { ck_abort(); }, nullptr);
     run_for(loop, 30 * MIO_MILLISECOND);
     assert_is(mio_req_abandon(loop, id), 0);
     assert_is(mio_req_abandon(loop, id), MIO_ENOENT);
     run_to_end(loop); // nothing keeps it alive
-    const int writer = open(fifo, O_WRONLY | O_CLOEXEC | O_NONBLOCK); // works while somebody opens the other end
+    const int writer = open(h.fifo, O_WRONLY | O_CLOEXEC | O_NONBLOCK); // works while somebody opens the other end
     if (writer >= 0) close(writer);
-    fifo_release(fifo);
+    fifo_release(h.fifo);
     run_for(loop, 5 * MIO_MILLISECOND);
-    ck_assert(descriptors_are(before));
+    ck_assert(descriptors_are(h.before));
 }
 
 TEST(fs_a_loop_does_not_wait_for_a_file_that_hangs) {
@@ -129,13 +132,23 @@ static mio_req_t hang(mio_loop_t *loop, int fd, hanging *h) { // in a pipe that 
     return id;
 }
 
+struct hung_read { // a loop with nothing else
+    mio_loop_t *loop;
+    int ends[2];
+    mio_req_t id;
+};
+
+static hung_read hang_alone(hanging *h) {
+    hung_read r = {loop_open(), {-1, -1}, 0};
+    assert_is(pipe2(r.ends, O_CLOEXEC), 0);
+    r.id = hang(r.loop, r.ends[0], h);
+    return r;
+}
+
 TEST(fs_a_read_that_hangs_is_held_by_a_worker_and_cancelled_in_a_ring) {
     KERNEL_ONLY("a world has no pipes");
-    mio_loop_t *loop = loop_open();
-    int ends[2];
-    assert_is(pipe2(ends, O_CLOEXEC), 0);
     hanging h = {0, 0, 0};
-    const mio_req_t id = hang(loop, ends[0], &h);
+    auto [loop, ends, id] = hang_alone(&h);
     const int cancelled = mio_req_cancel(loop, id);
     if (cancelled == MIO_EALREADY) {
         run_for(loop, 20 * MIO_MILLISECOND);
@@ -156,11 +169,8 @@ TEST(fs_a_read_that_hangs_is_held_by_a_worker_and_cancelled_in_a_ring) {
 
 TEST(fs_a_read_that_hangs_and_is_abandoned_gives_its_buffer_back_later) {
     KERNEL_ONLY("a world has no pipes");
-    mio_loop_t *loop = loop_open();
-    int ends[2];
-    assert_is(pipe2(ends, O_CLOEXEC), 0);
     hanging h = {0, 0, 0};
-    const mio_req_t id = hang(loop, ends[0], &h);
+    auto [loop, ends, id] = hang_alone(&h);
     assert_is(mio_req_abandon(loop, id), 0);
     assert_is(mio_req_cancel(loop, id), MIO_ENOENT);
     assert_is(write(ends[1], "x", 1), 1);
@@ -172,11 +182,8 @@ TEST(fs_a_read_that_hangs_and_is_abandoned_gives_its_buffer_back_later) {
 
 TEST(fs_a_loop_that_is_destroyed_around_a_read_that_hangs_is_left_or_clean) {
     KERNEL_ONLY("a world has no pipes");
-    mio_loop_t *loop = loop_open();
-    int ends[2];
-    assert_is(pipe2(ends, O_CLOEXEC), 0);
     hanging h = {0, 0, 0};
-    hang(loop, ends[0], &h);
+    auto [loop, ends, id] = hang_alone(&h);
     const int left = mio_loop_destroy(loop, 50 * MIO_MILLISECOND);
     assert_is(h.calls, 1);
     if (left == 0) {

@@ -73,6 +73,20 @@ static mio_poll_t *poll_open(mio_loop_t *loop, int fd, unsigned events, seen *to
     return poll;
 }
 
+struct scene {
+    mio_loop_t *loop;
+    outsider out;
+    mio_poll_t *poll;
+};
+
+static scene scene_open(unsigned events, seen *told) {
+    scene s = {};
+    s.loop = loop_open();
+    s.out = outsider_open(s.loop);
+    s.poll = poll_open(s.loop, s.out.fd, events, told);
+    return s;
+}
+
 // Some turns of a loop that has nothing to wait for but what the test is about: none comes that should not.
 static void some_turns(mio_loop_t *loop) {
     for (int i = 0; i < 10; i++) assert_ok(mio_loop_run_once(loop, 0));
@@ -132,10 +146,8 @@ TEST(a_poll_answers_each_mistake) {
 }
 
 TEST(a_poll_that_is_closed_is_told_so_last) {
-    mio_loop_t *loop = loop_open();
-    outsider out = outsider_open(loop);
     static seen told;
-    mio_poll_t *poll = poll_open(loop, out.fd, MIO_POLL_IN, &told);
+    auto [loop, out, poll] = scene_open(MIO_POLL_IN, &told);
     some_turns(loop);
     assert_is(told.calls, 0);
     say(out.peer, "x");
@@ -188,10 +200,8 @@ static void close_self(mio_poll_t *poll, int status, unsigned, void *arg) {
 }
 
 TEST(a_poll_is_closed_in_its_own_callback) {
-    mio_loop_t *loop = loop_open();
-    outsider out = outsider_open(loop);
     static seen told;
-    mio_poll_t *poll = poll_open(loop, out.fd, 0, &told);
+    auto [loop, out, poll] = scene_open(0, &told);
     assert_is(mio_poll_set(poll, MIO_POLL_OUT, close_self, &told), 0);
     run_to_end(loop);
     assert_is(told.calls, 2);
@@ -207,10 +217,8 @@ TEST(a_poll_is_closed_in_its_own_callback) {
 }
 
 TEST(a_poll_abandoned_in_its_last_callback_ends) {
-    mio_loop_t *loop = loop_open();
-    outsider out = outsider_open(loop);
     static seen told;
-    mio_poll_t *poll = poll_open(loop, out.fd, 0, &told);
+    auto [loop, out, poll] = scene_open(0, &told);
     assert_is(mio_poll_set(poll, MIO_POLL_IN, [](mio_poll_t *self, int status, unsigned, void *arg) {
         assert_is(status, MIO_ECANCELED);
         static_cast<seen *>(arg)->calls++;
@@ -269,10 +277,8 @@ TEST(a_poll_without_memory_is_refused) {
 // --- by level -------------------------------------------------------------------------------------------------------
 
 TEST(a_poll_tells_by_level) {
-    mio_loop_t *loop = loop_open();
-    outsider out = outsider_open(loop);
     static seen told;
-    mio_poll_t *poll = poll_open(loop, out.fd, MIO_POLL_IN, &told);
+    auto [loop, out, poll] = scene_open(MIO_POLL_IN, &told);
     some_turns(loop);
     assert_is(told.calls, 0);
     say(out.peer, "bytes");
@@ -330,10 +336,8 @@ TEST(a_poll_asks_for_what_it_was_set_to_last) {
 }
 
 TEST(a_poll_keeps_the_loop_going_while_it_asks) {
-    mio_loop_t *loop = loop_open();
-    outsider out = outsider_open(loop);
     static seen told;
-    mio_poll_t *poll = poll_open(loop, out.fd, 0, &told);
+    auto [loop, out, poll] = scene_open(0, &told);
     assert_is(mio_loop_run(loop), 0);
     assert_is(mio_poll_set(poll, MIO_POLL_IN, poll_told, &told), 0);
     assert_is(mio_loop_run_once(loop, 0), MIO_ALIVE);
@@ -349,10 +353,8 @@ TEST(a_poll_keeps_the_loop_going_while_it_asks) {
 }
 
 TEST(the_peers_end_is_told) {
-    mio_loop_t *loop = loop_open();
-    outsider out = outsider_open(loop);
     static seen told;
-    mio_poll_t *poll = poll_open(loop, out.fd, MIO_POLL_RDHUP, &told);
+    auto [loop, out, poll] = scene_open(MIO_POLL_RDHUP, &told);
     say(out.peer, "bytes that nobody has asked for");
     some_turns(loop);
     assert_is(told.calls, 0);
@@ -372,10 +374,8 @@ TEST(the_peers_end_is_told) {
 }
 
 TEST(a_reset_is_told_unasked) {
-    mio_loop_t *loop = loop_open();
-    outsider out = outsider_open(loop);
     static seen told;
-    mio_poll_t *poll = poll_open(loop, out.fd, MIO_POLL_IN, &told);
+    auto [loop, out, poll] = scene_open(MIO_POLL_IN, &told);
     assert_is(mio_tcp_linger(out.peer, 0), 0);
     assert_is(mio_handle_close(out.peer, nullptr, nullptr), 0);
     told.stop_at = 1;
@@ -499,10 +499,8 @@ TEST(a_file_is_always_ready) {
 
 TEST(urgent_data_is_told) {
     KERNEL_ONLY("a simulated world has no urgent data");
-    mio_loop_t *loop = loop_open();
-    outsider out = outsider_open(loop);
     static seen told;
-    mio_poll_t *poll = poll_open(loop, out.fd, MIO_POLL_IN | MIO_POLL_PRI, &told);
+    auto [loop, out, poll] = scene_open(MIO_POLL_IN | MIO_POLL_PRI, &told);
     some_turns(loop);
     say(out.peer, "in front");
     assert_is(send(mio_stream_fd(out.peer), "!", 1, MSG_OOB), 1);

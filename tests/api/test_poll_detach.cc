@@ -38,6 +38,21 @@ static mio_poll_t *poll_open(mio_loop_t *loop, int fd, unsigned events, seen *to
 
 static void pair_of(int fds[2]) { assert_is(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0); }
 
+// A loop that waits for one end of a pair.
+struct scene {
+    mio_loop_t *loop;
+    int fds[2];
+    mio_poll_t *poll;
+};
+
+static scene scene_open(seen *told) {
+    scene s = {};
+    s.loop = loop_open();
+    pair_of(s.fds);
+    s.poll = poll_open(s.loop, s.fds[0], MIO_POLL_IN, told);
+    return s;
+}
+
 static void some_turns(mio_loop_t *loop) {
     for (int i = 0; i < 10; i++) assert_ok(mio_loop_run_once(loop, 0));
 }
@@ -198,11 +213,8 @@ TEST(a_number_that_is_reused_in_the_batch_brings_no_stale_event) {
 
 TEST(a_dup_of_a_polled_descriptor_tells_nobody) {
     KERNEL_ONLY("the program closes no simulated descriptor");
-    mio_loop_t *loop = loop_open();
-    int fds[2];
-    pair_of(fds);
     static seen told;
-    mio_poll_t *poll = poll_open(loop, fds[0], MIO_POLL_IN, &told);
+    auto [loop, fds, poll] = scene_open(&told);
     some_turns(loop);
     const int copy = dup(fds[0]);
     assert_is(mio_poll_set(poll, 0, nullptr, nullptr), 0);
@@ -363,11 +375,8 @@ TEST(a_poll_without_descriptors_is_told_so) {
 
 TEST(a_poll_goes_on_when_another_thread_runs_the_loop) {
     KERNEL_ONLY("a simulated world has one thread");
-    mio_loop_t *loop = loop_open();
-    int fds[2];
-    pair_of(fds);
     static seen told;
-    poll_open(loop, fds[0], MIO_POLL_IN, &told);
+    auto [loop, fds, poll] = scene_open(&told);
     for (int i = 1; i <= 3; i++) {
         assert_is(write(fds[1], "x", 1), 1);
         told.stop_at = told.calls + 2;
@@ -386,11 +395,8 @@ TEST(a_poll_goes_on_when_another_thread_runs_the_loop) {
 
 TEST(a_poll_set_before_a_fork_is_told_in_the_child_that_runs_the_loop) {
     KERNEL_ONLY("a simulated world has one process");
-    mio_loop_t *loop = loop_open();
-    int fds[2];
-    pair_of(fds);
     static seen told;
-    mio_poll_t *poll = poll_open(loop, fds[0], MIO_POLL_IN, &told);
+    auto [loop, fds, poll] = scene_open(&told);
     assert_is(write(fds[1], "x", 1), 1);
     fflush(nullptr);
     const pid_t child = fork();

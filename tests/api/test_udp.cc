@@ -9,6 +9,20 @@
 
 using namespace api;
 
+struct two {
+    mio_loop_t *loop;
+    mio_udp_t *a, *b;
+    mio_addr_t a_at, b_at;
+};
+
+static two two_sockets() { // on a loop of their own
+    two t = {};
+    t.loop = loop_open();
+    t.a = udp_at(t.loop, "127.0.0.1", &t.a_at);
+    t.b = udp_at(t.loop, "127.0.0.1", &t.b_at);
+    return t;
+}
+
 TEST(a_udp_socket_answers_each_mistake) {
     mio_loop_t *loop = loop_open();
     mio_udp_t *udp = nullptr;
@@ -71,9 +85,7 @@ TEST(a_udp_socket_answers_each_mistake) {
 }
 
 TEST(a_datagram_comes_as_it_was_sent_with_its_sender) {
-    mio_loop_t *loop = loop_open();
-    mio_addr_t a_at, b_at;
-    mio_udp_t *a = udp_at(loop, "127.0.0.1", &a_at), *b = udp_at(loop, "127.0.0.1", &b_at);
+    auto [loop, a, b, a_at, b_at] = two_sockets();
     told t = {};
     t.stop_after = 3;
     ck_assert_int_gt(mio_udp_recv_start(b, told_by, &t), 0);
@@ -95,9 +107,7 @@ TEST(a_datagram_comes_as_it_was_sent_with_its_sender) {
 }
 
 TEST(a_datagram_of_no_bytes_is_data) {
-    mio_loop_t *loop = loop_open();
-    mio_addr_t a_at, b_at;
-    mio_udp_t *a = udp_at(loop, "127.0.0.1", &a_at), *b = udp_at(loop, "127.0.0.1", &b_at);
+    auto [loop, a, b, a_at, b_at] = two_sockets();
     told t = {};
     t.stop_after = 3;
     ck_assert_int_gt(mio_udp_recv_start(b, told_by, &t), 0);
@@ -171,9 +181,7 @@ TEST(the_longest_datagram_comes_whole) {
 }
 
 TEST(too_long_a_datagram_fails_by_its_callback_and_the_others_go_on) {
-    mio_loop_t *loop = loop_open();
-    mio_addr_t a_at, b_at;
-    mio_udp_t *a = udp_at(loop, "127.0.0.1", &a_at), *b = udp_at(loop, "127.0.0.1", &b_at);
+    auto [loop, a, b, a_at, b_at] = two_sockets();
     told t = {};
     t.stop_after = 2;
     ck_assert_int_gt(mio_udp_recv_start(b, told_by, &t), 0);

@@ -8,12 +8,24 @@
 
 using namespace api;
 
+struct two {
+    mio_loop_t *loop;
+    mio_udp_t *a, *b;
+    mio_addr_t a_at, b_at;
+};
+
+static two two_sockets() { // on a loop of their own
+    two t = {};
+    t.loop = loop_open();
+    t.a = udp_at(t.loop, "127.0.0.1", &t.a_at);
+    t.b = udp_at(t.loop, "127.0.0.1", &t.b_at);
+    return t;
+}
+
 // --- receiving ------------------------------------------------------------------------------------------------------
 
 TEST(paused_receiving_is_silent_and_goes_on_with_what_came) {
-    mio_loop_t *loop = loop_open();
-    mio_addr_t a_at, b_at;
-    mio_udp_t *a = udp_at(loop, "127.0.0.1", &a_at), *b = udp_at(loop, "127.0.0.1", &b_at);
+    auto [loop, a, b, a_at, b_at] = two_sockets();
     told t = {};
     ck_assert_int_gt(mio_udp_recv_start(b, told_by, &t), 0);
     assert_is(mio_udp_recv_pause(b), 0);
@@ -29,9 +41,7 @@ TEST(paused_receiving_is_silent_and_goes_on_with_what_came) {
 }
 
 TEST(a_pause_in_the_middle_of_a_batch_keeps_the_rest_in_order) {
-    mio_loop_t *loop = loop_open();
-    mio_addr_t a_at, b_at;
-    mio_udp_t *a = udp_at(loop, "127.0.0.1", &a_at), *b = udp_at(loop, "127.0.0.1", &b_at);
+    auto [loop, a, b, a_at, b_at] = two_sockets();
     static told t;
     t = {};
     ck_assert_int_gt(mio_udp_recv_start(b, [](mio_udp_t *udp, int status, mio_datagram_t *d, void *arg) {
@@ -50,9 +60,7 @@ TEST(a_pause_in_the_middle_of_a_batch_keeps_the_rest_in_order) {
 }
 
 TEST(stop_is_told_last_and_who_starts_next_gets_what_came) {
-    mio_loop_t *loop = loop_open();
-    mio_addr_t a_at, b_at;
-    mio_udp_t *a = udp_at(loop, "127.0.0.1", &a_at), *b = udp_at(loop, "127.0.0.1", &b_at);
+    auto [loop, a, b, a_at, b_at] = two_sockets();
     static told t;
     t = {};
     ck_assert_int_gt(mio_udp_recv_start(b, [](mio_udp_t *udp, int status, mio_datagram_t *d, void *arg) {
@@ -99,9 +107,7 @@ TEST(receiving_is_cancelled_by_its_id_and_has_no_deadline) {
 }
 
 TEST(a_datagram_that_is_kept_survives_its_socket) {
-    mio_loop_t *loop = loop_open();
-    mio_addr_t a_at, b_at;
-    mio_udp_t *a = udp_at(loop, "127.0.0.1", &a_at), *b = udp_at(loop, "127.0.0.1", &b_at);
+    auto [loop, a, b, a_at, b_at] = two_sockets();
     static mio_buf_t kept;
     ck_assert_int_gt(mio_udp_recv_start(b, [](mio_udp_t *udp, int status, mio_datagram_t *d, void *) {
         if (status < 0) return;
@@ -162,9 +168,7 @@ TEST(want_of_blocks_pauses_receiving_until_they_come_home) {
 // --- sending --------------------------------------------------------------------------------------------------------
 
 TEST(a_queued_send_is_cancelled_and_the_others_go) {
-    mio_loop_t *loop = loop_open();
-    mio_addr_t a_at, b_at;
-    mio_udp_t *a = udp_at(loop, "127.0.0.1", &a_at), *b = udp_at(loop, "127.0.0.1", &b_at);
+    auto [loop, a, b, a_at, b_at] = two_sockets();
     told t = {};
     t.stop_after = 2;
     ck_assert_int_gt(mio_udp_recv_start(b, told_by, &t), 0);
@@ -441,9 +445,7 @@ TEST(without_memory_no_datagram_is_taken) {
 }
 
 TEST(a_warm_echo_of_datagrams_allocates_nothing) {
-    mio_loop_t *loop = loop_open();
-    mio_addr_t a_at, b_at;
-    mio_udp_t *a = udp_at(loop, "127.0.0.1", &a_at), *b = udp_at(loop, "127.0.0.1", &b_at);
+    auto [loop, a, b, a_at, b_at] = two_sockets();
     ck_assert_int_gt(mio_udp_recv_start(b, [](mio_udp_t *udp, int status, mio_datagram_t *d, void *) {
         if (status == 0) ck_assert_int_gt(mio_udp_send(udp, &d->buf, 1, &d->addr, nullptr, nullptr), 0);
     }, nullptr), 0);
