@@ -96,6 +96,7 @@ static void uring_close(loop *l, bool in_child) {
     uring_state *u = uring_of(l);
     mio_assert(in_child || u->loans.out == 0);
     if (!in_child && u->files.out != 0) files_end(l, u);
+    if (!in_child) uring_grave_look(l, u, 0);
     uring_files_close(l, u, in_child);
     uring_buffers_close(l, &u->buffers);
     uring_ring_close(&u->ring, in_child);

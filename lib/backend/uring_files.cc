@@ -466,6 +466,31 @@ void uring_files_uproot(loop *l, uring_state *u, bool again) {
     while (request *carrier = queue_pop(&f->wanted)) request_settle(l, carrier, MIO_ECANCELED);
 }
 
+bool uring_files_awaited(const uring_files *f) {
+    for (uint32_t i = 0; i < f->used; i++)
+        if (f->all[i].req != nullptr) return true;
+    return false;
+}
+
+void uring_files_bury(uring_files *f) {
+    for (uint32_t i = 0; i < f->used; i++) {
+        job *work = f->all[i].work;
+        if (work == nullptr) continue;
+        mio_assert(f->all[i].req == nullptr);
+        file_give(f, &f->all[i]);
+        call_of(work)->done = true;
+        work->next = f->buried;
+        f->buried = work;
+    }
+}
+
+void uring_files_exhume(uring_files *f) {
+    while (job *work = f->buried) {
+        f->buried = work->next;
+        job_free(work);
+    }
+}
+
 void uring_files_close(loop *l, uring_state *u, bool in_child) {
     uring_files *f = &u->files;
     for (uint32_t i = 0; i < f->used; i++) {
@@ -477,6 +502,7 @@ void uring_files_close(loop *l, uring_state *u, bool in_child) {
         call_of(file->work)->done = true; // by the parent's ring: a close must not close the child's descriptor, too
         job_free(file->work);
     }
+    if (in_child) uring_files_exhume(f);
     memory_release(&l->mem, f->all, f->all == nullptr ? 0 : URING_FILES_MAX * sizeof(uring_file));
     *f = uring_files();
 }

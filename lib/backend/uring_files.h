@@ -39,6 +39,7 @@ struct uring_files {
     uint32_t cancels;    // places with cancel
     uint32_t partings;   // places with parting
     bool given_up;       // somebody is wanted no more
+    job *buried;         // nobody's, in a ring that was left behind and lives on
     uint64_t opcodes;    // bit IORING_OP_...: the kernel knows it
     bool quiet_writes;   // and has taken a write that must not raise SIGPIPE
 };
@@ -58,6 +59,11 @@ void uring_file_complete(loop *l, uring_state *u, const struct io_uring_cqe *cqe
 // The ring is gone and the kernel has let go of all: what was in it has ended, nobody knows how. again: what was not in
 // it is done by the next ring, else it ends, too.
 void uring_files_uproot(loop *l, uring_state *u, bool again);
+// Whether somebody waits for something that is in the kernel.
+bool uring_files_awaited(const uring_files *f);
+// The ring is gone, and what nobody waits for goes on in it, until its grave speaks.
+void uring_files_bury(uring_files *f);
+void uring_files_exhume(uring_files *f);
 void uring_files_close(loop *l, uring_state *u, bool in_child);
 
 }

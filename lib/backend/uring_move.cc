@@ -13,7 +13,8 @@
 //
 // What the ring has lent (uring_zerocopy.h) the kernel cannot cancel: the ring lives on, and its tomb is silent, until
 // the peers have acknowledged it. The tomb becomes the grave then, and the next ring, or the poll of a loop that is given
-// up, waits for its word. There is one grave at a time: who wants to move on before it has spoken is told MIO_EBUSY.
+// up, waits for its word. So it is with operations on files that hang, and that nobody waits for (one that somebody waits
+// for holds its caller's memory: MIO_EBUSY). There is one grave at a time: who wants to move on before it has spoken is told MIO_EBUSY.
 
 #include "backend/uring.h"
 
@@ -41,7 +42,7 @@ static burial ring_bury(loop *l, uring_state *u) {
     const sys *calls = l->calls;
     const bool quiet = ((u->setup & IORING_SETUP_DEFER_TASKRUN) != 0 ||
                         (u->features & (MIO_URING_RECEIVE | MIO_URING_ACCEPT)) == 0) &&
-                       u->files.out == 0; // threads of the kernel's read into memory
+                       !uring_files_awaited(&u->files); // threads of the kernel's read into memory
     if (u->ring.fd >= 0) {
         // A ring that was never enabled here is another's: the queues are shared with a fork's child that runs it.
         mio_assert(u->thread == 0 || uring_is_drained(u));
@@ -105,12 +106,13 @@ void uring_grave_look(loop *l, uring_state *u, int wait_ms) {
     l->calls->close(u->grave);
     u->grave = -1;
     uring_loans_return(l, &u->loans, true);
+    uring_files_exhume(&u->files);
 }
 
-// The loans of the ring that was buried. false: it has lent something, and so has the one before it.
-static bool ring_loans_end(loop *l, uring_state *u, burial how) {
+// What the ring that was buried still uses. false: there is something, and so there is of the one before it.
+static bool ring_uses_end(loop *l, uring_state *u, burial how) {
     uring_grave_look(l, u, 0);
-    if (how == burial::over || !uring_loans_held(&u->loans, false)) {
+    if (how == burial::over || (!uring_loans_held(&u->loans, false) && u->files.out == 0)) {
         uring_loans_return(l, &u->loans, false);
         return true;
     }
@@ -118,6 +120,7 @@ static bool ring_loans_end(loop *l, uring_state *u, burial how) {
     u->grave = u->tomb;
     u->tomb = -1;
     uring_loans_bury(&u->loans);
+    uring_files_bury(&u->files);
     return true;
 }
 
@@ -153,7 +156,7 @@ int uring_settle(loop *l, uring_state *u) {
     // the rights of the process that made it, and since then it may have forked, or given rights away.
     if (!first) {
         const burial how = ring_bury(l, u);
-        if (how == burial::refused || !ring_loans_end(l, u, how)) return MIO_EBUSY;
+        if (how == burial::refused || !ring_uses_end(l, u, how)) return MIO_EBUSY;
         ring_uproot(l, u, true);
     }
     uring_ring_close(&u->ring, false);
@@ -167,7 +170,7 @@ int uring_settle(loop *l, uring_state *u) {
 
 void uring_give_up(loop *l, uring_state *u) {
     const burial how = ring_bury(l, u);
-    if (how == burial::refused || !ring_loans_end(l, u, how)) return;
+    if (how == burial::refused || !ring_uses_end(l, u, how)) return;
     ring_uproot(l, u, false);
     u->dead = true;
     u->thread = 0; // nobody's

@@ -5,6 +5,7 @@
 #if MIO_HAVE_URING
 
 #include <errno.h>
+#include <pthread.h>
 
 using namespace test;
 
@@ -30,7 +31,7 @@ static constexpr int FD = 1500;
 
 static constexpr uint64_t bit(unsigned opcode) { return UINT64_C(1) << opcode; }
 
-static int open_loop(void **) {
+static int make_loop() {
     const ring_world w = {};
     ring_world_open(&w);
     mio::uring_features known = {};
@@ -40,8 +41,13 @@ static int open_loop(void **) {
     known.opcodes = bit(IORING_OP_FSYNC) | bit(IORING_OP_FALLOCATE) | bit(IORING_OP_CLOSE) | bit(IORING_OP_RENAMEAT);
     mio::uring_features_preset(&known);
     ring_loop_make(&w);
-    turn();
     one = two = {};
+    return 0;
+}
+
+static int open_loop(void **) {
+    make_loop();
+    turn();
     return 0;
 }
 
@@ -164,6 +170,54 @@ static void test_what_waits_ends_without_the_kernel(void **) {
     for (int i = 0; i < 300; i++) assert_int_equal(all[i].calls, 1);
 }
 
+// --- elsewhere ------------------------------------------------------------------------------------------------------
+
+static void *begins_and_leaves(void *) { // what it has begun goes on, unheard
+    one = {};
+    const mio_req_t id = mio_fs_rename(the_loop, "a", "b", 0, on_done, &one);
+    (void)mio_loop_run_once(the_loop, 0);
+    (void)mio_req_cancel(the_loop, id);
+    ring_model_cancel_late(RING_STAYS, 0, -EALREADY);
+    (void)mio_loop_run_once(the_loop, 0);
+    return nullptr;
+}
+
+static void begin_elsewhere() {
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, nullptr, begins_and_leaves, nullptr), 0);
+    assert_int_equal(pthread_join(thread, nullptr), 0);
+    ring = ring_model_newest();
+    assert_int_equal(one.calls, 1);
+    assert_int_equal(one.status, MIO_ECANCELED);
+    assert_true(ring_model_find(ring, IORING_OP_RENAMEAT, ANY_FD) >= 0);
+}
+
+static void test_what_hangs_unheard_holds_no_other_thread_up(void **) {
+    make_loop();
+    begin_elsewhere();
+    ring_model_kernel()->lingers = 1000000;
+    turns(3);
+    ring = ring_model_newest();
+    assert_true(mio_fs_fsync(the_loop, FD, on_done, &two) > 0);
+    turn();
+    finish(IORING_OP_FSYNC, FD, 0);
+    assert_int_equal(two.calls, 1);
+    assert_int_equal(two.status, 0);
+    ring_model_kernel()->lingers = 0; // and its memory comes home
+    ring_loop_close();
+}
+
+static void test_one_ring_that_hangs_is_enough(void **) {
+    make_loop();
+    begin_elsewhere();
+    ring_model_kernel()->lingers = 1000000;
+    begin_elsewhere();
+    assert_int_equal(mio_loop_run_once(the_loop, 0), MIO_EBUSY);
+    ring_model_kernel()->lingers = 0;
+    turns(2);
+    ring_loop_close();
+}
+
 #define loop_test(name) cmocka_unit_test_setup_teardown(name, open_loop, close_loop)
 
 int main() {
@@ -174,6 +228,8 @@ int main() {
         loop_test(test_others_are_told_of_at_once),
         loop_test(test_a_close_is_not_cancelled),
         loop_test(test_what_waits_ends_without_the_kernel),
+        cmocka_unit_test(test_what_hangs_unheard_holds_no_other_thread_up),
+        cmocka_unit_test(test_one_ring_that_hangs_is_enough),
     };
     return cmocka_run_group_tests_name("uring_files", tests, nullptr, nullptr);
 }
