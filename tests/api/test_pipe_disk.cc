@@ -2,6 +2,7 @@
 // other stream, also while a worker is at a file.
 #include "fs.h"
 #include "standard.h"
+#include "support/sanitizer.h"
 
 #include <atomic>
 #include <fcntl.h>
@@ -575,6 +576,7 @@ static int child_in = -1, child_out = -1;
 
 TEST(standard_input_and_output_as_files) {
     KERNEL_ONLY("needs descriptors of the kernel");
+    if (under_thread_sanitizer()) SKIP("ThreadSanitizer knows no threads in the child of a process with threads");
     mio_loop_t *loop = loop_open();
     fs_room room(loop);
     child_in = room.file("in", 300000);

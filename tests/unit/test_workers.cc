@@ -313,10 +313,11 @@ static void what_is_promised_is_done_though_nobody_waits(void **) {
     give_workers(1);
     loose_request *of[4];
     for (pthread_t &thread : where) thread = pthread_self();
-    for (int i = 0; i < 3; i++) of[i] = start(&promised, &shut, 1, i);
-    turn();
-    of[3] = start(&promised, nullptr, 1, 3);
-    for (int i = 0; i < 4; i++) job_payload<task>(of[i]->work)->ran_on = &where[i];
+    for (int i = 0; i < 4; i++) {
+        of[i] = start(&promised, i == 3 ? nullptr : &shut, 1, i);
+        job_payload<task>(of[i]->work)->ran_on = &where[i];
+        if (i == 2) turn();
+    }
     wait_for(shut.waiting, 1);
     assert_int_equal(mio_req_cancel(loop_public(l), loose_id(of[0])), 0); // runs
     assert_int_equal(mio_req_cancel(loop_public(l), loose_id(of[1])), 0); // is queued
