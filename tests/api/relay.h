@@ -97,4 +97,42 @@ inline void until_received(mio_loop_t *loop, const inbox *in, uint64_t bytes) {
     ck_assert(!in->wrong);
 }
 
+// A relay that is stuck: the left client has said more than all the kernels take, the right one does not read.
+inline uint64_t stuck_open(between *s) {
+    between_open(s, true);
+    for (uint64_t offset = 0; offset < LOCAL_ROOM; offset += 65536) say(s->loop, s->left.client, 65536, offset);
+    ck_assert_int_gt(mio_stream_shutdown(s->left.client, nullptr, nullptr), 0);
+    size_t before = 0;
+    for (int i = 0; i < 200; i++) {
+        run_for(s->loop, 2 * MIO_MILLISECOND);
+        const size_t now = mio_stream_queued_bytes(s->left.client);
+        if (now == before && i > 5) break;
+        before = now;
+    }
+    ck_assert_uint_gt(before, 0);
+    ck_assert_uint_gt(mio_stream_queued_bytes(s->b), 0);
+    assert_is(s->told.calls, 0);
+    return LOCAL_ROOM;
+}
+
+// All of it, in order: what b's kernel accepted is for the right client, the rest for whoever reads a now.
+inline void nothing_is_lost(between *s, uint64_t total) {
+    ck_assert_int_gt(s->told.a_to_b, 0);
+    const uint64_t accepted = static_cast<uint64_t>(s->told.a_to_b);
+    ck_assert_uint_lt(accepted, total);
+    static inbox there, here;
+    there = here = {};
+    here.received = accepted; // where the pattern goes on
+    hear(s->right.client, &there);
+    hear(s->a, &here);
+    until_received(s->loop, &here, total);
+    until_received(s->loop, &there, accepted);
+    run_for(s->loop, 2 * MIO_MILLISECOND);
+    assert_is(here.end, MIO_EOF);
+    assert_is(there.ends, 0);
+    // The write side is not broken, though a write ended in its middle.
+    say(s->loop, s->b, 1000, accepted);
+    until_received(s->loop, &there, accepted + 1000);
+}
+
 }
