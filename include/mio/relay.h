@@ -2,8 +2,8 @@
  * SPDX-License-Identifier: MIT
  *
  * What a peer of one stream says is written to the other stream, and its end is carried over as a shutdown, while the other
- * direction goes on. Buffers move, no byte is copied; a side that does not take its bytes is the only one whose other side
- * is not read. The streams stay the program's: open when the relay ends, whatever ended it. On the loop's thread. */
+ * direction goes on. Buffers move, no byte is copied (bulk between sockets may go by splice(2): docs/relay.md); a side that
+ * does not take its bytes is the only one whose other side is not read. The streams stay the program's: open when the relay ends, whatever ended it. On the loop's thread. */
 #ifndef MIO_RELAY_H
 #define MIO_RELAY_H
 

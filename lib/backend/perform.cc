@@ -168,6 +168,8 @@ bool perform(loop *l, request *carrier, bool doubtful, size_t *received) {
     case op_code::receive_file: return perform_receive_file(l, c, doubtful, received);
     case op_code::sendfile: return perform_sendfile(l, c);
     case op_code::send_file: return perform_send_file(l, c);
+    case op_code::splice_in: return perform_splice_in(l, c, doubtful, received);
+    case op_code::splice_out: return perform_splice_out(l, c);
     case op_code::accept: return perform_accept(l, c);
     case op_code::connect: return perform_connected(l, c);
     case op_code::receive_datagrams: return perform_receive_datagrams(l, c, doubtful, received);

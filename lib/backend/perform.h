@@ -56,6 +56,9 @@ bool perform_send_file(loop *l, channel *c);
 
 // A read of a file that need not wait, and is not large: true, it has ended. Needs no more room for a record than it finds.
 bool perform_file_at_once(loop *l, struct loose_request *req);
+// Between a socket and a pipe: perform_splice.cc.
+bool perform_splice_in(loop *l, channel *c, bool doubtful, size_t *received);
+bool perform_splice_out(loop *l, channel *c);
 
 // --- the two that are on every message's way, their usual halves inline ---------------------------------------------
 

@@ -194,10 +194,11 @@ __attribute__((noinline)) static void submit_any(loop *l, readiness *r, request 
     if ((e->tag & ready) != 0 && (e->tag & ENTRY_LISTED) == 0) readiness_list(r, e, static_cast<uint32_t>(c->fd));
 }
 
-// Datagrams: what callbacks of one batch have started leaves with one call, also at once.
-static bool submit_datagrams(loop *l, channel *c, entry *e) {
+// Datagrams, what callbacks of one batch have started leaves with one call; and the bytes of a pipe: also at once.
+static bool submit_others(loop *l, channel *c, entry *e) {
     if (e == nullptr || (e->tag & READY_OUT) == 0 || done_room(l) <= l->done_capacity / 2) return false;
-    if (!perform_send_datagrams(l, c)) out_dry(l, e, c);
+    size_t none = 0;
+    if (!perform(l, &c->out, false, &none)) out_dry(l, e, c);
     return true;
 }
 
@@ -205,9 +206,9 @@ void readiness_submit(loop *l, request *carrier) {
     if (__builtin_expect(carrier->op == op_code::send, 1) || carrier->op == op_code::send_zerocopy) {
         channel *c = channel_of_out(carrier);
         if (submit_send(l, c, readiness_find(readiness_of(l), c))) return;
-    } else if (carrier->op == op_code::send_datagrams) {
+    } else if (carrier->op == op_code::send_datagrams || carrier->op == op_code::splice_out) {
         channel *c = channel_of_out(carrier);
-        if (submit_datagrams(l, c, readiness_find(readiness_of(l), c))) return;
+        if (submit_others(l, c, readiness_find(readiness_of(l), c))) return;
     }
     submit_any(l, readiness_of(l), carrier);
 }

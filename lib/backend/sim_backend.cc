@@ -383,6 +383,8 @@ static look look_at(sim_carrier *c, sim_fd *f) {
     case op_code::poll: return look_poll(c, f);
     case op_code::receive_datagrams:
     case op_code::send_datagrams: return look_datagrams(c, f);
+    case op_code::splice_in:
+    case op_code::splice_out:
     case op_code::sendfile: return report(c, f, MIO_ENOTSUP, 0, nullptr, 0); // no files here
     case op_code::none:
     case op_code::write:

@@ -354,6 +354,7 @@ static ssize_t sim_sys_send(int fd, const void *from, size_t n, int flags) {
 }
 
 static ssize_t sim_sys_sendfile(int, int, int64_t, size_t) { return -ENOSYS; }
+static ssize_t sim_sys_splice(int, int, size_t, bool) { return -ENOSYS; }
 static int sim_sys_recvmmsg(int fd, struct sys_message *messages, unsigned n, int) {
     sim_socket *s = socket_of(fd);
     if (s == nullptr) return -EBADF;
@@ -486,6 +487,7 @@ const sys sys_sim = {
     sim_sys_recvmmsg,
     sim_sys_sendmmsg,
     sim_sys_sendfile,
+    sim_sys_splice,
     sim_sys_read,
     sim_sys_write,
     sim_sys_open,

@@ -7,7 +7,7 @@
 //             poll, then recv(2)
 //   accept    multishot; else, and where others accept on the same socket, poll, then accept4(2)
 //   send      silent about its success, everything the lane has; when the socket is full: poll first; else send(2)
-//   sendfile  sendfile(2); when the socket is full: poll first
+//   sendfile  sendfile(2); when the socket is full: poll first. Between sockets and pipes the same with splice(2)
 //   connect   as it is; else, and of unix sockets, connect(2), then poll
 //   messages, pipes, terminals
 //             poll, then a call of our own; a send is tried first

@@ -168,6 +168,7 @@ const sys sys_real = {
     sys_recvmmsg,
     sys_sendmmsg,
     sys_sendfile,
+    sys_splice,
     sys_read,
     sys_write,
     sys_open,

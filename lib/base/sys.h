@@ -100,6 +100,8 @@ struct sys {
     int (*sendmmsg)(int fd, struct sys_message *messages, unsigned n, int flags);
     // sendfile(2) to a nonblocking socket; raises no SIGPIPE. Where there is none, or not for that file, a copy of a piece.
     ssize_t (*sendfile)(int to, int from, int64_t offset, size_t n);
+    // splice(2) without a wait between a nonblocking socket and a pipe; quiet: raises no SIGPIPE. -ENOSYS: there is none.
+    ssize_t (*splice)(int from, int to, size_t n, bool quiet);
     ssize_t (*read)(int fd, void *to, size_t n);
     ssize_t (*write)(int fd, const void *from, size_t n);
 

@@ -378,6 +378,7 @@ void *sys_map_fd(int fd, size_t size, int64_t offset) {
 }
 ssize_t sys_read_nowait(int, void *, size_t) { return -EOPNOTSUPP; }
 int sys_pidfd_open(int) { return -ENOSYS; }
+ssize_t sys_splice(int, int, size_t, bool) { return -ENOSYS; }
 int sys_child_kill(int pid, int, int number) { return negated(::kill(pid, number)); }
 int sys_child_wait(int pid, int, struct spawn_end *end) {
     if (end == nullptr) {

@@ -179,22 +179,43 @@ int sys_uring_register(int fd, unsigned what, void *arg, unsigned n) {
     return result;
 }
 
-// sendfile(2) knows no MSG_NOSIGNAL: a SIGPIPE is kept from this thread, and taken back if it is this call's. It may be so
-// where some bytes went, too: the call goes in rounds, and the error of a later one is kept back, but not its signal.
+// sendfile(2) and splice(2) know no MSG_NOSIGNAL: a SIGPIPE is kept from this thread, and taken back if it is this call's. It
+// may be so where some bytes went, too: they go in rounds, and the error of a later one is kept back, but not its signal.
+struct pipe_signal {
+    sigset_t only, before, pending;
+};
+
+static void pipe_signal_hold(pipe_signal *held) {
+    sigemptyset(&held->only);
+    sigaddset(&held->only, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &held->only, &held->before);
+    sigpending(&held->pending);
+}
+
+static void pipe_signal_let_go(const pipe_signal *held, ssize_t sent, size_t n) {
+    const bool fell_short = sent != -EAGAIN && sent != static_cast<ssize_t>(n);
+    if (fell_short && sigismember(&held->pending, SIGPIPE) == 0) {
+        const struct timespec at_once = {0, 0};
+        while (sigtimedwait(&held->only, nullptr, &at_once) < 0 && errno == EINTR) continue;
+    }
+    pthread_sigmask(SIG_SETMASK, &held->before, nullptr);
+}
+
+ssize_t sys_splice(int from, int to, size_t n, bool quiet) {
+    if (!quiet) return negated(::splice(from, nullptr, to, nullptr, n, SPLICE_F_NONBLOCK));
+    pipe_signal held;
+    pipe_signal_hold(&held);
+    const ssize_t moved = negated(::splice(from, nullptr, to, nullptr, n, SPLICE_F_NONBLOCK));
+    pipe_signal_let_go(&held, moved, n);
+    return moved;
+}
+
 ssize_t sys_sendfile(int to, int from, int64_t offset, size_t n) {
-    sigset_t pipe_only, before, pending;
-    sigemptyset(&pipe_only);
-    sigaddset(&pipe_only, SIGPIPE);
-    pthread_sigmask(SIG_BLOCK, &pipe_only, &before);
-    sigpending(&pending);
+    pipe_signal held;
+    pipe_signal_hold(&held);
     off_t at = static_cast<off_t>(offset);
     ssize_t sent = negated(::sendfile(to, from, &at, n));
-    const bool fell_short = sent != -EAGAIN && sent != static_cast<ssize_t>(n);
-    if (fell_short && sigismember(&pending, SIGPIPE) == 0) {
-        const struct timespec at_once = {0, 0};
-        while (sigtimedwait(&pipe_only, nullptr, &at_once) < 0 && errno == EINTR) continue;
-    }
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    pipe_signal_let_go(&held, sent, n);
     // Files without pages (of /proc, of some FUSE systems), filters that know no sendfile.
     if (sent == -EINVAL || sent == -ENOSYS) sent = sys_sendfile_copy(to, from, offset, n);
     return sent;

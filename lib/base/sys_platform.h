@@ -49,6 +49,7 @@ int sys_uring_setup(unsigned entries, struct io_uring_params *params);
 int sys_uring_enter(int fd, unsigned submit, unsigned wait, unsigned flags, const void *arg, size_t arg_size);
 int sys_uring_register(int fd, unsigned what, void *arg, unsigned n);
 ssize_t sys_sendfile(int to, int from, int64_t offset, size_t n);
+ssize_t sys_splice(int from, int to, size_t n, bool quiet);
 ssize_t sys_sendfile_copy(int to, int from, int64_t offset, size_t n); // sys.cc: read and sent, a piece
 int sys_notify_open();
 int sys_notify_add(int fd, const char *path, uint32_t mask);

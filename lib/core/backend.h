@@ -3,7 +3,8 @@
 //
 // A backend may call back only: request_finish and request_settle (core/loop.h), beside them request_hold and
 // request_released for sends without a copy, and the pool (core/pool.h) for where to put received bytes. It reads a
-// carrier's arguments by channel_of and core/lane.h, and the connect target by channel_connect_target.
+// carrier's arguments by channel_of and core/lane.h, the connect target by channel_connect_target, and a pipe to fill by
+// channel_splice_into.
 //
 // Who calls: core only, on the loop's thread but for wake.
 #pragma once

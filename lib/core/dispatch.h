@@ -13,6 +13,7 @@ void stream_write_done(loop *l, channel *c, const completion *done);
 void tcp_connect_done(loop *l, channel *c, const completion *done);
 void connect_host_done(loop *l, channel *c, const completion *done);
 void relay_done(loop *l, lane_request *req); // no carrier: it settled
+void relay_splice_done(loop *l, channel *c, const completion *done);
 // A STARTED one is to end early: it settles.
 void connect_host_cancel(loop *l, channel *c);
 // A stream's that workers do (receive_disk, send_disk): STARTED just now; to end early, if no worker is at it yet.
@@ -97,6 +98,10 @@ void udp_feed(loop *l, request *carrier);
 
 // Where a STARTED connect goes: the address rides in the first request of the write lane.
 const struct sockaddr *channel_connect_target(const channel *c, socklen_t *len);
+
+// The end to write to of the pipe that a splice_in fills, empty; or why not (< 0). What went in: n bytes, or <= 0.
+int channel_splice_into(loop *l, const channel *c);
+void channel_spliced(loop *l, const channel *c, ssize_t n);
 
 // How a datagram socket receives.
 const struct datagram_shape *channel_datagrams(const channel *c);

@@ -154,6 +154,8 @@ static bool has_buffers(const lane_request *req) {
     case op_code::send_message:
     case op_code::receive_file:
     case op_code::send_file:
+    case op_code::splice_in:
+    case op_code::splice_out:
     case op_code::shutdown:
     case op_code::detach:
     case op_code::connected:

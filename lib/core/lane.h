@@ -29,7 +29,7 @@ inline unsigned write_gather(const lane_request *req, struct iovec *iov, unsigne
 }
 
 // Fills at most max entries with the unsent bytes of the lane, up to the first request that is not a write of memory (a
-// file, shutdown or detach waits its turn), that takes descriptors along (lane_message), or that is abandoned but still
+// file, a pipe, shutdown or detach waits its turn), that takes descriptors along (lane_message), or that is abandoned but still
 // counted until its carrier has ended. Returns the number of entries; 0: nothing to send.
 // apart: REQUEST_ZEROCOPY, for a backend that can: those are left to a send of their own, unless one is the first.
 inline unsigned lane_gather(const lane *writes, struct iovec *iov, unsigned max, uint16_t apart = 0) {
@@ -37,7 +37,7 @@ inline unsigned lane_gather(const lane *writes, struct iovec *iov, unsigned max,
     const lane_request *req = lane_head(writes);
     while (req != nullptr && req->op == op_code::write) {
         if (req->state != request_state::done) {
-            if ((req->flags & (REQUEST_ABANDONED | REQUEST_DESCRIPTORS | REQUEST_FILE)) != 0) return n;
+            if ((req->flags & (REQUEST_ABANDONED | REQUEST_DESCRIPTORS | REQUEST_FILE | REQUEST_PIPE)) != 0) return n;
             if (n != 0 && (req->flags & apart) != 0) return n;
             n += write_gather(req, iov + n, max - n);
             if (n == max) return n;
@@ -73,15 +73,18 @@ inline lane_request *lane_zerocopy(const lane *writes) {
     return req->total - req->moved >= MIO_ZEROCOPY_MIN && req->held != UINT8_MAX ? req : nullptr;
 }
 
-// The file whose bytes come next; nullptr: something else does, or nothing.
-inline const lane_request *lane_file(const lane *writes) {
+// The write of a kind of its own whose bytes come next; nullptr: something else does, or nothing.
+inline const lane_request *lane_special(const lane *writes, uint16_t kind) {
     const lane_request *req = lane_head(writes);
     while (req != nullptr && req->state == request_state::done) {
         const bool gap = req->moved != 0 && req->moved != req->total;
         req = gap || req == writes->tail ? nullptr : lane_next(req);
     }
-    return req != nullptr && (req->flags & (REQUEST_FILE | REQUEST_ABANDONED)) == REQUEST_FILE ? req : nullptr;
+    return req != nullptr && (req->flags & (kind | REQUEST_ABANDONED)) == kind ? req : nullptr;
 }
+
+inline const lane_request *lane_file(const lane *writes) { return lane_special(writes, REQUEST_FILE); }
+inline const lane_request *lane_pipe(const lane *writes) { return lane_special(writes, REQUEST_PIPE); }
 
 // Where the first read that wants bytes wants them: its own buffer. false: no such read, or it is a read_until, whose
 // bytes come through the pool (what lies behind its delimiter stays in the stream): receive into the pool.

@@ -116,6 +116,7 @@ static void handles_leave(loop *l) {
 void loop_free(loop *l, bool in_child) {
     export_close(l, in_child);
     if (l->backend_state != nullptr) backend_close(l, in_child);
+    if (!in_child) pipes_close(l); // a child may have closed those numbers, and use them for something else
     if (l->buffers != nullptr) {
         pool_close(l);
         arena_orphan(l->buffers);

@@ -7,6 +7,7 @@
 #include "base/slab.h"
 #include "base/wheel.h"
 #include "core/handle.h"
+#include "core/pipes.h"
 #include "core/pool.h"
 
 #include <mio/embed.h>
@@ -64,6 +65,8 @@ struct loop {
 
     struct memory mem;
     struct slab slabs[SLABS];
+
+    struct pipes pipes;         // kept for relays
 
     link arming;                // timers started in this turn, deadlines still relative
     link due;                   // timers due in this turn

@@ -40,6 +40,8 @@ enum class op_code : uint8_t {
     send_message,    // as send, of one write of the lane, with its descriptors
     receive_file,    // as receive, by read(2)
     send_file,       // as send, by write(2)
+    splice_in,       // as receive, one shot: by splice(2) into a pipe (channel_splice_into); result: bytes in it
+    splice_out,      // as send, when the lane's first write is a pipe's (lane_pipe): as much of it as one call takes
     // lane requests: what a user asked; no backend sees these
     write,
     shutdown,
@@ -82,6 +84,8 @@ inline constexpr op_row op_table[] = {
     {"send", false, false, true},
     {"receive", true, false, false}, // of a file
     {"send", false, false, true},
+    {"splice", false, false, false},
+    {"splice", false, false, true},
     {"write", false, false, true},
     {"shutdown", false, false, true},
     {"detach", false, true, true},
@@ -109,6 +113,7 @@ constexpr uint16_t REQUEST_ZEROCOPY = 4;  // a write that wishes not to be copie
 constexpr uint16_t REQUEST_DESCRIPTORS = 8; // a write that takes descriptors along (core/descriptors.h)
 constexpr uint16_t REQUEST_FILE = 16;     // a write whose bytes are in a file (request_file); not in queued_bytes
 constexpr uint16_t REQUEST_RELAY = 32;    // a write of a relay's: ended in its middle it leaves no gap (io/relay.cc)
+constexpr uint16_t REQUEST_PIPE = 64;     // of these: its bytes are in a pipe (request_pipe)
 
 struct request { // 16 bytes
     request *next; // dirty list, settled list, lane: the state says which
@@ -149,6 +154,10 @@ struct file_place {
     int fd;
 };
 static_assert(sizeof(file_place) <= sizeof(mio_buf_t), "fits");
+
+// Of a REQUEST_PIPE the same: the end to read from.
+inline int *request_pipe(lane_request *req) { return reinterpret_cast<int *>(&req->bufs[0]); }
+inline const int *request_pipe(const lane_request *req) { return reinterpret_cast<const int *>(&req->bufs[0]); }
 
 inline file_place *request_file(lane_request *req) { return reinterpret_cast<file_place *>(&req->bufs[0]); }
 inline const file_place *request_file(const lane_request *req) { return reinterpret_cast<const file_place *>(&req->bufs[0]); }

@@ -133,7 +133,9 @@ static inline void completion_dispatch(loop *l, const completion *done) {
     case op_code::sendfile:
     case op_code::send_file:
     case op_code::send_disk:
+    case op_code::splice_out:
     case op_code::send_zerocopy: stream_write_done(l, channel_of_out(done->req), done); return;
+    case op_code::splice_in: relay_splice_done(l, channel_of_in(done->req), done); return;
     case op_code::accept: listener_accept_done(l, channel_of_in(done->req), done); return;
     case op_code::connect: tcp_connect_done(l, channel_of_out(done->req), done); return;
     case op_code::poll: channel_polled(l, channel_of_in(done->req), done); return;

@@ -12,50 +12,20 @@
 // the lane, and what of them the kernel did not accept goes back in front of what its stream receives next; so such a write
 // leaves no gap, and does not break the side (REQUEST_RELAY).
 //
-// Must not know how a byte gets in or out, nor how the lanes deal.
+// Must not know how a byte gets in or out (but that a direction may be spliced: relay_splice.cc), nor how the lanes deal.
 //
 // Invariants: while a stream has STREAM_RELAYED its relay is alive, and neither stream ends before the callback; the
 // struct lies in the request, in the place of its buffers, so nothing is allocated once there was a slot.
 
 #include "core/backend.h"
 #include "core/options.h"
-#include "io/relay.h"
+#include "io/relay_way.h"
 
 #include <mio/error.h>
 
 #include <string.h>
 
 namespace mio {
-
-struct relay;
-
-struct relay_way { // one direction
-    relay *whole;
-    stream *from, *to;
-    int64_t accepted;   // bytes, by to's kernel
-    size_t on_the_way;  // bytes in to's lane
-    unsigned writes;    // in to's lane
-    bool reading;       // the continuous read of from has not ended
-    bool shutting;      // a shutdown is in to's lane
-    bool done;          // the end was carried over
-    bool lost;          // there was no memory for what came back
-    pushback *back;     // what came back, in order
-    pushback **back_end;
-};
-
-struct relay {
-    timer_node timer; // first, so that a node is a relay
-    relay_way ways[2]; // from a to b, from b to a
-    int64_t idle_ns, half_ns; // 0: no limit
-    int64_t active_ns; // when a byte last came or left
-    size_t window;
-    enum mio_relay_side *failed;
-    int32_t status;
-    enum mio_relay_side side;
-    bool ending;
-    bool silent;  // nobody is to be told
-    bool gone[2]; // a, b: abandoned
-};
 
 constexpr unsigned RELAY_BUFS = 16;
 static_assert(sizeof(relay) <= RELAY_BUFS * sizeof(mio_buf_t) && alignof(relay) <= alignof(mio_buf_t), "in a request");
@@ -68,16 +38,6 @@ static lane_request *request_of(relay *r) {
 static int64_t time_after(int64_t from_ns, int64_t after_ns) {
     int64_t at_ns;
     return __builtin_add_overflow(from_ns, after_ns, &at_ns) ? MIO_NEVER : at_ns;
-}
-
-// The way that begins at s: its relay reads there.
-static relay_way *way_from(const stream *s) {
-    mio_assert((s->bits & STREAM_RELAYED) != 0);
-    return static_cast<relay_way *>(s->in.arg);
-}
-
-static enum mio_relay_side side_of(const relay *r, const stream *s) {
-    return s == r->ways[0].from ? MIO_RELAY_A : MIO_RELAY_B;
 }
 
 // --- the end --------------------------------------------------------------------------------------------------------
@@ -109,12 +69,13 @@ static void way_take_back(loop *l, relay_way *w) {
     }
 }
 
-static void relay_end(loop *l, relay *r, int32_t status, enum mio_relay_side side) {
+void relay_end(loop *l, relay *r, int32_t status, enum mio_relay_side side) {
     if (r->ending) return;
     r->ending = true;
     r->status = status;
     r->side = side;
     for (relay_way &w : r->ways) {
+        w.from->bits &= ~STREAM_SPLICED;
         if (w.reading) {
             w.from->bits |= STREAM_STOPPING;
             stream_update_read(w.from);
@@ -124,8 +85,7 @@ static void relay_end(loop *l, relay *r, int32_t status, enum mio_relay_side sid
     relay_step(l, r);
 }
 
-// Bytes that to's kernel did not accept, in the order in which they were read.
-static void way_give_back(loop *l, relay_way *w, mio_buf_t *buf) {
+void way_give_back(loop *l, relay_way *w, mio_buf_t *buf) {
     if (w->lost || buf->len == 0 || w->from->state != handle_state::open) {
         buf_release(buf);
         return;
@@ -171,8 +131,9 @@ void relay_done(loop *l, lane_request *req) {
     mio_assert(r->ending && r->timer.state == timer_state::idle);
     stream *a = r->ways[0].from, *b = r->ways[1].from;
     for (relay_way &w : r->ways) {
-        w.from->bits &= ~STREAM_RELAYED;
+        w.from->bits &= ~(STREAM_RELAYED | STREAM_SPLICED);
         way_return(l, &w);
+        way_pipe_release(l, &w);
     }
     relay_call(l, req, r);
     handle_requests_remove(l, b);
@@ -185,26 +146,25 @@ void relay_done(loop *l, lane_request *req) {
 
 static bool relay_is_timed(const relay *r) { return (r->idle_ns | r->half_ns) != 0; }
 
-static void relay_touch(loop *l, relay *r) {
+void relay_touch(loop *l, relay *r) {
     if (relay_is_timed(r)) r->active_ns = loop_now(l);
 }
 
-static void way_pause(loop *l, relay_way *w) {
+void way_pause(loop *l, relay_way *w) {
     stream *from = w->from;
     const bool paused = (from->bits & STREAM_PAUSED) != 0;
     if (!w->reading || w->whole->ending) return;
-    if (!paused && w->on_the_way > w->whole->window) {
+    if (!paused && (w->on_the_way > w->whole->window || w->piped != 0)) {
         from->bits |= STREAM_PAUSED;
         stream_update_read(from);
-    } else if (paused && w->on_the_way <= w->whole->window / 2) {
+    } else if (paused && w->on_the_way <= w->whole->window / 2 && w->piped == 0) {
         from->bits &= ~STREAM_PAUSED;
         if ((from->bits & STREAM_TIMED) != 0) stream_touch_start(l, from, 0);
         stream_update_read(from);
     }
 }
 
-// Moves buf into to's lane: 0, or why not.
-static int32_t way_write(loop *l, relay_way *w, mio_buf_t *buf) {
+int32_t way_write(loop *l, relay_way *w, mio_buf_t *buf, size_t total) {
     stream *to = w->to;
     if ((to->bits & (STREAM_BROKEN | STREAM_SHUT)) != 0) // by what its reader is about to hear, if anything
         return to->times.read_error != 0 ? to->times.read_error : static_cast<int32_t>(MIO_EPIPE);
@@ -212,14 +172,20 @@ static int32_t way_write(loop *l, relay_way *w, mio_buf_t *buf) {
     if (req == nullptr) return MIO_ENOMEM;
     req->cb = reinterpret_cast<void (*)()>(relay_written);
     req->arg = w;
-    req->total = static_cast<int64_t>(buf->len);
-    req->flags = REQUEST_RELAY;
-    req->bufs[0] = mio_buf_take(buf);
-    bufs_hide(req->bufs, 1);
+    req->total = static_cast<int64_t>(total);
+    if (buf != nullptr) {
+        req->flags = REQUEST_RELAY;
+        req->bufs[0] = mio_buf_take(buf);
+        bufs_hide(req->bufs, 1);
+        w->on_the_way += total;
+    } else {
+        req->flags = REQUEST_RELAY | REQUEST_PIPE;
+        req->bufs_used = 0;
+        *request_pipe(req) = w->pipe.out;
+    }
     if ((to->bits & STREAM_TIMED) != 0 && lane_empty(&to->writes)) stream_touch_start(l, to, 1);
     lane_push(&to->writes, req);
-    to->queued_bytes += static_cast<size_t>(req->total);
-    w->on_the_way += static_cast<size_t>(req->total);
+    to->queued_bytes += total;
     w->writes++;
     if (to->out.state == request_state::free) stream_update_write(to);
     stream_marks(l, to);
@@ -231,16 +197,21 @@ static void relay_written(mio_stream_t *public_to, int status, int64_t sent, mio
     relay *r = w->whole;
     loop *l = ours<stream>(public_to)->on;
     w->accepted += sent;
-    w->on_the_way -= bufs->len;
     w->writes--;
     request_of(r)->moved += sent;
     relay_touch(l, r);
-    if (status < 0) {
+    if (bufs == nullptr) w->piped -= static_cast<size_t>(sent);
+    else w->on_the_way -= bufs->len;
+    if (status < 0 && bufs == nullptr) {
+        way_unpipe(l, w);
+        relay_end(l, r, status, side_of(r, w->to));
+    } else if (status < 0) {
         mio_buf_t rest = mio_buf_take(bufs);
         (void)mio_buf_slice(&rest, static_cast<size_t>(sent), rest.len - static_cast<size_t>(sent));
         way_give_back(l, w, &rest);
         relay_end(l, r, status, side_of(r, w->to));
     } else {
+        if (bufs == nullptr) way_pipe_release(l, w);
         way_pause(l, w);
     }
     relay_step(l, r);
@@ -291,12 +262,13 @@ static void relay_read(mio_stream_t *public_from, int64_t n, mio_buf_t *buf, voi
     if (n > 0) {
         mio_assert(!r->ending);
         relay_touch(l, r);
-        const int32_t error = way_write(l, w, buf);
+        const int32_t error = way_write(l, w, buf, buf->len);
         if (error < 0) {
             way_give_back(l, w, buf);
             relay_end(l, r, error, error == MIO_ENOMEM ? MIO_RELAY_NEITHER : side_of(r, w->to));
         } else {
             way_pause(l, w);
+            way_weigh(l, w, static_cast<size_t>(n));
         }
         return;
     }

@@ -24,10 +24,11 @@ stream *stream_create(loop *l, int fd) {
 }
 
 op_code stream_receive_op(const stream *s) {
-    if (__builtin_expect((s->bits & STREAM_ODD) == 0, 1)) return op_code::receive;
+    if (__builtin_expect((s->bits & (STREAM_ODD | STREAM_SPLICED)) == 0, 1)) return op_code::receive;
     if ((s->flags & CHANNEL_FILE) != 0) return (s->bits & STREAM_DISK) != 0 ? op_code::receive_disk : op_code::receive_file;
     const bool beside = (s->flags & CHANNEL_RECORDS) != 0 || (s->extra != nullptr && s->extra->taken != nullptr);
-    return beside ? op_code::receive_message : op_code::receive;
+    if (beside) return op_code::receive_message;
+    return (s->bits & STREAM_SPLICED) != 0 ? op_code::splice_in : op_code::receive;
 }
 
 op_code stream_send_op(const stream *s) {

@@ -40,6 +40,7 @@ constexpr uint32_t STREAM_NO_READ = 1u << 23;     // the writing end of a pipe
 constexpr uint32_t STREAM_NO_WRITE = 1u << 24;    // the reading end
 constexpr uint32_t STREAM_RELAYED = 1u << 25;     // a relay has it (io/relay.h)
 constexpr uint32_t STREAM_DISK = 1u << 26;        // with CHANNEL_FILE: never ready, always may wait (stream_disk.cc)
+constexpr uint32_t STREAM_SPLICED = 1u << 27;     // of a relay: receives by splice(2)
 
 // A write side on which nothing but writes happens.
 constexpr uint32_t STREAM_WRITE_SPECIAL = STREAM_AUTOPAUSED | STREAM_CONNECTING | STREAM_BROKEN | STREAM_FINISHING |

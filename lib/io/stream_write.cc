@@ -27,7 +27,8 @@ static size_t write_left(const lane_request *req) { return static_cast<size_t>(r
 static size_t write_queued(const lane_request *req) { return (req->flags & REQUEST_FILE) != 0 ? 0 : write_left(req); }
 
 static op_code send_op(const stream *s, const lane_request *head) {
-    return __builtin_expect((head->flags & REQUEST_FILE) != 0, 0) ? op_code::sendfile : stream_send_op(s);
+    if (__builtin_expect((head->flags & (REQUEST_FILE | REQUEST_PIPE)) == 0, 1)) return stream_send_op(s);
+    return (head->flags & REQUEST_FILE) != 0 ? op_code::sendfile : op_code::splice_out;
 }
 
 void stream_update_write(stream *s) {

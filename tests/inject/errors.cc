@@ -30,6 +30,7 @@ const int *errors_of(call which) {
     static const int receiving[] = {EINTR, ECONNRESET, ETIMEDOUT, ENOMEM, EHOSTUNREACH, EAGAIN, 0};
     static const int sending[] = {EINTR, EPIPE, ECONNRESET, ENOBUFS, ENOMEM, ETIMEDOUT, EHOSTUNREACH, EACCES, EAGAIN, 0};
     static const int datagrams[] = {EINTR, ENOBUFS, ENOMEM, ECONNREFUSED, EHOSTUNREACH, EACCES, EAGAIN, 0};
+    static const int splicing[] = {EINTR, EAGAIN, EINVAL, ENOSYS, ENOMEM, ECONNRESET, EPIPE, 0};
     static const int reading[] = {EINTR, EAGAIN, EIO, 0};
     static const int opening[] = {EMFILE, ENFILE, ENOMEM, EACCES, ENOENT, ENXIO, EINTR, 0};
     static const int naming[] = {EACCES, ENOENT, EROFS, ENOMEM, 0};
@@ -98,6 +99,7 @@ const int *errors_of(call which) {
     case call::sendmsg: return sending;
     case call::recvmmsg:
     case call::sendmmsg: return datagrams;
+    case call::splice: return splicing;
     case call::read: return reading;
     case call::write: return waking;
     case call::open: return opening;
@@ -144,6 +146,7 @@ bool is_never_noticed(const plan *p) {
     case call::recvmmsg:
     case call::sendmmsg:
     case call::sendfile:
+    case call::splice:
     case call::read:
     case call::notify_read:
     case call::read_nowait:

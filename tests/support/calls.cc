@@ -10,7 +10,7 @@ const char *call_name(call which) {
         "map_shared",    "map_fd",       "monotonic_ns",    "thread_start",  "environment", "getaddrinfo", "freeaddrinfo", "getnameinfo", "socket",        "socketpair", "bind",        "listen",
         "connect",       "accept4",      "shutdown",        "close",         "getsockname", "getpeername",
         "getsockopt",    "setsockopt",   "dup_cloexec",     "set_cloexec", "set_nonblocking", "recv",      "recvmsg",
-        "send",          "sendmsg",      "recvmmsg",       "sendmmsg",      "sendfile",      "read",            "write",
+        "send",          "sendmsg",      "recvmmsg",       "sendmmsg",      "sendfile",      "splice",  "read",            "write",
         "open",          "unlink",       "chmod",           "lstat_mode",    "facts",       "reopen",      "set_status",
         "read_nowait",   "write_quiet",  "tty_get",         "tty_set",       "tty_size",
         "eventfd",       "pipe_cloexec",
@@ -80,6 +80,7 @@ int call_usual_error(call which) {
     case call::lstat_mode: return ENOENT;
     case call::reopen: return ENOTSUP;
     case call::read_nowait: return EOPNOTSUPP;
+    case call::splice: return EINVAL;
     case call::tty_get:
     case call::tty_set:
     case call::tty_size: return ENOTTY;

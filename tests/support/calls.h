@@ -44,6 +44,7 @@ enum class call : uint8_t {
     recvmmsg,
     sendmmsg,
     sendfile,
+    splice,
     read,
     write,
     open,

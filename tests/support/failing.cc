@@ -151,6 +151,7 @@ FAILING(ssize_t, sendmsg, (int fd, const struct msghdr *message, int flags), (fd
 FAILING(int, recvmmsg, (int fd, struct mio::sys_message *messages, unsigned n, int flags), (fd, messages, n, flags))
 FAILING(int, sendmmsg, (int fd, struct mio::sys_message *messages, unsigned n, int flags), (fd, messages, n, flags))
 FAILING(ssize_t, sendfile, (int to, int from, int64_t offset, size_t n), (to, from, offset, n))
+FAILING(ssize_t, splice, (int from, int to, size_t n, bool quiet), (from, to, n, quiet))
 FAILING(ssize_t, read, (int fd, void *to, size_t n), (fd, to, n))
 FAILING(ssize_t, write, (int fd, const void *from, size_t n), (fd, from, n))
 FAILING(int, open, (const char *path, int flags, unsigned mode), (path, flags, mode))
@@ -232,6 +233,7 @@ const mio::sys *failing_open(const mio::sys *base) {
     table->recvmmsg = failing_recvmmsg;
     table->sendmmsg = failing_sendmmsg;
     table->sendfile = failing_sendfile;
+    table->splice = failing_splice;
     table->read = failing_read;
     table->write = failing_write;
     table->open = failing_open;

@@ -320,6 +320,9 @@ static int scripted_sendmmsg(int fd, struct mio::sys_message *messages, unsigned
 static ssize_t scripted_sendfile(int to, int, int64_t offset, size_t n) {
     return simple(call::sendfile, to, offset, static_cast<int64_t>(n));
 }
+static ssize_t scripted_splice(int from, int to, size_t n, bool) {
+    return simple(call::splice, from, to, static_cast<int64_t>(n));
+}
 static ssize_t scripted_write(int fd, const void *from, size_t n) {
     const struct iovec piece = {const_cast<void *>(from), n};
     return sends(call::write, fd, &piece, 1, 0);
@@ -476,6 +479,7 @@ void scripted_fill(mio::sys *table) {
     table->recvmmsg = scripted_recvmmsg;
     table->sendmmsg = scripted_sendmmsg;
     table->sendfile = scripted_sendfile;
+    table->splice = scripted_splice;
     table->read = scripted_read;
     table->write = scripted_write;
     table->open = scripted_open;

@@ -165,6 +165,10 @@ inline datagram_shape fake_shape;
 
 const datagram_shape *channel_datagrams(const channel *) { return &fake_shape; }
 
+// Relays: no pipe is to be had.
+int channel_splice_into(loop *, const channel *) { return MIO_EMFILE; }
+void channel_spliced(loop *, const channel *, ssize_t) {}
+
 bool pool_reserve_runs(loop *l, size_t size, unsigned most, char **at, unsigned *count, block **large) {
     if (l->pool.dry) return false;
     *at = pool_memory;
