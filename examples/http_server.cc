@@ -284,7 +284,7 @@ static bool configure() {
     http_settings fresh;
     mio_addr_t addr{};
     if (!http_configure(config, defaults, given, &fresh) || !http_upstream(fresh["upstream"], &addr)) {
-        fprintf(stderr, "http_server: %s: there is a mistake in it\n", config.c_str());
+        fprintf(stderr, "http_server: %s: not to be read, or there is a mistake in it\n", config.c_str());
         return false;
     }
     if (logger.fd >= 0 && fresh["log"] != now["log"]) logger.reopen(loop, fresh["log"]);

@@ -96,14 +96,21 @@ static void on_signal(int) { mio_loop_stop(loop); }
 
 static int show_itself();
 
+// -1: no port, which is refused where it is used.
+static int port_of(const char *text) {
+    char *end;
+    const long number = strtol(text, &end, 10);
+    return *text != 0 && *end == 0 && number >= 0 && number <= 65535 ? static_cast<int>(number) : -1;
+}
+
 int main(int argc, char **argv) {
     if (argc == 1) return show_itself();
 
     const bool named = argc == 5 && strcmp(argv[1], "--listen") == 0 && strcmp(argv[3], "--to") == 0;
     const std::string to = named ? argv[4] : "";
     const size_t colon = to.rfind(':');
-    const int port = named ? atoi(argv[2]) : -1;
-    if (colon == std::string::npos || mio_addr_parse(to.substr(0, colon).c_str(), atoi(&to[colon + 1]), &target) < 0) {
+    const int port = named ? port_of(argv[2]) : -1;
+    if (colon == std::string::npos || mio_addr_parse(to.substr(0, colon).c_str(), port_of(&to[colon + 1]), &target) < 0) {
         fprintf(stderr, "proxy: usage: proxy --listen PORT --to ADDRESS:PORT, the address in numbers\n");
         return 2;
     }

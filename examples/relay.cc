@@ -51,24 +51,31 @@ static void on_signal(int) { mio_loop_stop(loop); }
 
 static int show_itself();
 
+// -1: no port, which is refused where it is used.
+static int port_of(const char *text) {
+    char *end;
+    const long number = strtol(text, &end, 10);
+    return *text != 0 && *end == 0 && number >= 0 && number <= 65535 ? static_cast<int>(number) : -1;
+}
+
 int main(int argc, char **argv) {
     if (argc == 1) return show_itself();
 
     const bool named = argc == 5 && strcmp(argv[1], "--listen") == 0 && strcmp(argv[3], "--to") == 0;
     const std::string to = named ? argv[4] : "";
     const size_t colon = to.rfind(':');
-    if (colon == std::string::npos || colon == 0 || atoi(&to[colon + 1]) <= 0) {
+    if (colon == std::string::npos || colon == 0 || port_of(&to[colon + 1]) <= 0) {
         fprintf(stderr, "relay: usage: relay --listen PORT --to HOST:PORT\n");
         return 2;
     }
     host = to.substr(0, colon);
-    port = atoi(&to[colon + 1]);
+    port = port_of(&to[colon + 1]);
     verbose = true;
     mio_listener_t *listener;
     mio_addr_t addr;
     char text[MIO_ADDR_TEXT_MAX] = "?";
     if (mio_loop_create(&loop, nullptr) < 0) return 1;
-    int status = mio_tcp_listen(loop, "127.0.0.1", atoi(argv[2]), nullptr, on_accept, nullptr, &listener);
+    int status = mio_tcp_listen(loop, "127.0.0.1", port_of(argv[2]), nullptr, on_accept, nullptr, &listener);
     if (status < 0) {
         fprintf(stderr, "relay: cannot listen on port %s: %s\n", argv[2], mio_error_text(status));
         mio_loop_destroy(loop, 0);

@@ -26,9 +26,16 @@ static void on_addresses(mio_loop_t *loop, int status, mio_addrs_t *addrs, void 
     mio_resolve_addr(loop, &addrs->list[0], 0, on_name, nullptr); // the address is copied
 }
 
+// -1: no port, which is refused where it is used.
+static int port_of(const char *text) {
+    char *end;
+    const long number = strtol(text, &end, 10);
+    return *text != 0 && *end == 0 && number >= 0 && number <= 65535 ? static_cast<int>(number) : -1;
+}
+
 int main(int argc, char **argv) {
     const char *host = argc > 1 ? argv[1] : "localhost";
-    const int port = argc > 2 ? atoi(argv[2]) : 80;
+    const int port = argc > 2 ? port_of(argv[2]) : 80;
     mio_loop_t *loop;
     if (mio_loop_create(&loop, nullptr) < 0) return 1;
     const mio_req_t id = mio_resolve_host(loop, host, MIO_TEXT, port, nullptr, on_addresses, nullptr);

@@ -50,6 +50,13 @@ static void on_demo(mio_timer_t *timer, void *) {
     mio_handle_close(timer, nullptr, nullptr);
 }
 
+// -1: no port, which is refused where it is used.
+static int port_of(const char *text) {
+    char *end;
+    const long number = strtol(text, &end, 10);
+    return *text != 0 && *end == 0 && number >= 0 && number <= 65535 ? static_cast<int>(number) : -1;
+}
+
 int main(int argc, char **argv) {
     const bool serves = argc == 3 && strcmp(argv[1], "--port") == 0;
     if (argc != 1 && !serves) {
@@ -61,7 +68,7 @@ int main(int argc, char **argv) {
     mio_addr_t at;
     char text[MIO_ADDR_TEXT_MAX];
     if (mio_loop_create(&loop, nullptr) < 0) return 1;
-    const int error = mio_tcp_listen(loop, "127.0.0.1", serves ? atoi(argv[2]) : 0, nullptr, on_accept, nullptr, &listener);
+    const int error = mio_tcp_listen(loop, "127.0.0.1", serves ? port_of(argv[2]) : 0, nullptr, on_accept, nullptr, &listener);
     if (error < 0) {
         fprintf(stderr, "signal: cannot listen: %s\n", mio_error_text(error));
         return 2;

@@ -29,13 +29,21 @@ static void on_stop(mio_signal_t *signal, int64_t n, void *) {
     mio_loop_stop(mio_handle_loop(signal));
 }
 
+// -1: no port, which is refused where it is used.
+static int port_of(const char *text) {
+    char *end;
+    const long number = strtol(text, &end, 10);
+    return *text != 0 && *end == 0 && number >= 0 && number <= 65535 ? static_cast<int>(number) : -1;
+}
+
 int main(int argc, char **argv) {
     mio_loop_t *loop;
     mio_addr_t at;
     char name[128] = "a socket of the manager's";
     if (mio_loop_create(&loop, nullptr) < 0) return 1;
     int error = mio_systemd_listen(loop, "echo", 0, on_accept, nullptr, &listener);
-    if (error == MIO_ENOENT) error = mio_tcp_listen(loop, "127.0.0.1", argc > 1 ? atoi(argv[1]) : 0, nullptr, on_accept, nullptr, &listener);
+    if (error == MIO_ENOENT)                                 // started by hand
+        error = mio_tcp_listen(loop, "127.0.0.1", argc > 1 ? port_of(argv[1]) : 0, nullptr, on_accept, nullptr, &listener);
     if (error < 0) {
         fprintf(stderr, "systemd: %s\n", mio_error_text(error));
         return 1;

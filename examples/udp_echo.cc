@@ -39,20 +39,27 @@ static void on_answer(mio_udp_t *udp, int status, mio_datagram_t *, void *arg) {
     else if (c->asked < QUESTIONS) ask(udp, c);
 }
 
+// -1: no port, which is refused where it is used.
+static int port_of(const char *text) {
+    char *end;
+    const long number = strtol(text, &end, 10);
+    return *text != 0 && *end == 0 && number >= 0 && number <= 65535 ? static_cast<int>(number) : -1;
+}
+
 int main(int argc, char **argv) {
     const char *host = "127.0.0.1";
-    int port = 0;
+    const char *port_text = "0";
     for (int i = 1; i < argc; i += 2) {
         if (i + 1 < argc && strcmp(argv[i], "--host") == 0) host = argv[i + 1];
-        else if (i + 1 < argc && strcmp(argv[i], "--port") == 0) port = atoi(argv[i + 1]);
+        else if (i + 1 < argc && strcmp(argv[i], "--port") == 0) port_text = argv[i + 1];
         else {
             fprintf(stderr, "usage: udp_echo [--host ADDRESS] [--port N]\n");
             return 2;
         }
     }
     mio_addr_t at;
-    if (mio_addr_parse(host, port, &at) < 0) {
-        fprintf(stderr, "udp_echo: '%s' and %d are no address and port\n", host, port);
+    if (mio_addr_parse(host, port_of(port_text), &at) < 0) {
+        fprintf(stderr, "udp_echo: '%s' and '%s' are no address and port\n", host, port_text);
         return 2;
     }
     mio_udp_options_t options = MIO_UDP_OPTIONS_INIT;
