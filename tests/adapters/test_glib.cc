@@ -288,6 +288,76 @@ TEST(the_adapter_is_closed_in_a_source) {
     guest_close(w);
 }
 
+struct closing_source {
+    GSource source;
+    guest *mine;
+    int asked;
+};
+
+static void close_at_the_third(closing_source *s) {
+    if (++s->asked < 3 || s->mine->glib == nullptr) return;
+    mio_glib_close(s->mine->glib);
+    s->mine->glib = nullptr;
+}
+
+// A GSource of a program's own, whose prepare or check closes the adapter.
+static void closed_by(GSourceFuncs *funcs) {
+    guest *w = guest_open();
+    GSource *source = g_source_new(funcs, sizeof(closing_source));
+    reinterpret_cast<closing_source *>(source)->mine = w;
+    g_source_attach(source, w->context);
+    g_source_unref(source);
+    add(w, g_timeout_source_new(1), [](void *) -> gboolean { return G_SOURCE_CONTINUE; }, nullptr);
+    run_to_end(w->loop);
+    ck_assert_ptr_null(w->glib);
+    guest_close(w);
+}
+
+static gboolean never(GSource *, GSourceFunc, void *) { return G_SOURCE_CONTINUE; }
+
+TEST(the_adapter_is_closed_in_a_prepare) {
+    KERNEL_ONLY("GLib has descriptors of its own");
+    static GSourceFuncs funcs = {};
+    funcs.prepare = [](GSource *source, gint *timeout_ms) -> gboolean {
+        *timeout_ms = -1;
+        close_at_the_third(reinterpret_cast<closing_source *>(source));
+        return FALSE;
+    };
+    funcs.dispatch = never;
+    closed_by(&funcs);
+}
+
+TEST(the_adapter_is_closed_in_a_check) {
+    KERNEL_ONLY("GLib has descriptors of its own");
+    static GSourceFuncs funcs = {};
+    funcs.check = [](GSource *source) -> gboolean {
+        close_at_the_third(reinterpret_cast<closing_source *>(source));
+        return FALSE;
+    };
+    funcs.dispatch = never;
+    closed_by(&funcs);
+}
+
+// The adapter's reference is the last but the program's, which goes with it: GLib is still under way in the context.
+TEST(the_context_goes_in_a_source) {
+    KERNEL_ONLY("GLib has descriptors of its own");
+    auto *w = new guest();
+    w->loop = loop_open();
+    w->context = g_main_context_new();
+    assert_is(mio_glib_open(w->loop, w->context, &w->glib), 0);
+    add(w, g_idle_source_new(), [](void *arg) -> gboolean {
+        auto *mine = static_cast<guest *>(arg);
+        mio_glib_close(mine->glib);
+        g_main_context_unref(mine->context);
+        mine->glib = nullptr;
+        return G_SOURCE_REMOVE;
+    }, w);
+    run_to_end(w->loop);
+    ck_assert_ptr_null(w->glib);
+    loop_close(w->loop);
+    delete w;
+}
+
 TEST(a_source_iterates_its_context_itself) {
     KERNEL_ONLY("GLib has descriptors of its own");
     guest *w = guest_open();

@@ -1,15 +1,16 @@
 /* GLib on a loop: a GMainContext that a loop of libmio iterates, with all its sources.
  * SPDX-License-Identifier: MIT
  *
- * For programs whose main loop is libmio's, and that use libraries made for GLib. (For the other way round, a loop inside of
- * GLib's, a GSource is written around the loop.) The program is linked with GLib itself; libmio is not.
+ * For programs whose main loop is libmio's, and that use libraries made for GLib. (The other way round, a loop inside of
+ * GLib's, is mio/embed.h.) The program is linked with GLib itself; libmio is not.
  * In each turn, before the loop sleeps: g_main_context_prepare(3) and query, whose descriptors the loop watches by polls, and
  * whose time-out by a timer; after it has slept: poll(2) with no time-out, check and dispatch.
  *
  * Ownership: the context is the program's; the adapter holds a reference and has acquired it (g_main_context_acquire).
  * Threads: all on the loop's thread. Other threads may attach sources and wake the context, as ever.
- * Reentrancy: sources are dispatched by the loop, in its check phase. They may do everything, also close the adapter, and
- * iterate the context by themselves: the loop stands still meanwhile.
+ * Reentrancy: sources are prepared by the loop in its prepare phase, checked and dispatched in its check phase. They may do
+ * everything, also close the adapter and give up the context, and iterate the context by themselves: the loop stands still
+ * meanwhile.
  * Cost: a descriptor is watched anew in each turn (two system calls), since GLib does not tell when it is closed; and
  * there is one poll(2).
  * Memory: GLib's, which ends the program when there is none. */
@@ -150,11 +151,27 @@ static inline void mio_glib_free_(mio_glib_t *glib) {
     g_free(glib);
 }
 
+/* Around what may run code of a source's, which may close the adapter and then give up the context. 1: it is closed, and glib
+ * may be gone. */
+static inline GMainContext *mio_glib_enter_(mio_glib_t *glib) {
+    glib->inside++;
+    return g_main_context_ref(glib->context);
+}
+
+static inline int mio_glib_leave_(mio_glib_t *glib, GMainContext *context) {
+    const int closed = glib->closed;
+    g_main_context_unref(context);
+    if (--glib->inside == 0 && closed) mio_glib_free_(glib);
+    return closed;
+}
+
 static inline void mio_glib_before_(mio_hook_t *hook, void *arg) {
     mio_glib_t *glib = (mio_glib_t *)arg;
     gint timeout_ms = -1, n;
-    const int ready = g_main_context_prepare(glib->context, &glib->priority);
+    GMainContext *context = mio_glib_enter_(glib);
+    const int ready = g_main_context_prepare(context, &glib->priority);
     (void)hook;
+    if (mio_glib_leave_(glib, context)) return;
     while ((n = g_main_context_query(glib->context, glib->priority, &timeout_ms, glib->fds, glib->room)) > glib->room) {
         glib->room = n * 2;
         glib->fds = g_renew(GPollFD, glib->fds, (gsize)glib->room);
@@ -171,6 +188,7 @@ static inline void mio_glib_before_(mio_hook_t *hook, void *arg) {
 
 static inline void mio_glib_after_(mio_hook_t *hook, void *arg) {
     mio_glib_t *glib = (mio_glib_t *)arg;
+    GMainContext *context;
     guint i;
     (void)hook;
     if (!glib->prepared) return;
@@ -183,10 +201,10 @@ static inline void mio_glib_after_(mio_hook_t *hook, void *arg) {
         else if (w->poll) (void)mio_poll_set(w->poll, 0, mio_glib_on_poll_, w);
         w->fresh = 0;
     }
-    (void)g_main_context_get_poll_func(glib->context)(glib->fds, (guint)glib->n, 0);
-    glib->inside++;
-    if (g_main_context_check(glib->context, glib->priority, glib->fds, glib->n)) g_main_context_dispatch(glib->context);
-    if (--glib->inside == 0 && glib->closed) mio_glib_free_(glib);
+    context = mio_glib_enter_(glib);
+    (void)g_main_context_get_poll_func(context)(glib->fds, (guint)glib->n, 0);
+    if (g_main_context_check(context, glib->priority, glib->fds, glib->n) && !glib->closed) g_main_context_dispatch(context);
+    (void)mio_glib_leave_(glib, context);
 }
 
 /* Iterates context (NULL: the default one) in each turn of loop from now on, and keeps the loop going until it is closed
@@ -224,7 +242,7 @@ release:
     return status;
 }
 
-/* Iterates no more, watches nothing, and gives the context back; its sources stay in it. Also in a source's callback. On the
+/* Iterates no more, watches nothing, and gives the context back; its sources stay in it. Also in a source's functions. On the
  * loop's thread, before or after the loop is destroyed. The pointer is dead at once. NULL is ignored. */
 static inline void mio_glib_close(mio_glib_t *glib) {
     guint i;
