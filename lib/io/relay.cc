@@ -255,6 +255,20 @@ static void way_shut(loop *l, relay_way *w) {
     }
 }
 
+// What cannot be written: from's again, and behind all that is on its way, which is back in front of it when the relay ends.
+static void way_keep(loop *l, relay_way *w, mio_buf_t *buf) {
+    stream *from = w->from;
+    pushback *p = pushback_create(l, buf);
+    if (p == nullptr) { // nothing may be read behind a gap
+        buf_release(buf);
+        stream_drop_unread(l, from);
+        from->bits |= STREAM_LOST;
+        return;
+    }
+    p->next = from->unread;
+    from->unread = p;
+}
+
 static void relay_read(mio_stream_t *public_from, int64_t n, mio_buf_t *buf, void *arg) {
     auto *w = static_cast<relay_way *>(arg);
     relay *r = w->whole;
@@ -264,7 +278,7 @@ static void relay_read(mio_stream_t *public_from, int64_t n, mio_buf_t *buf, voi
         relay_touch(l, r);
         const int32_t error = way_write(l, w, buf, buf->len);
         if (error < 0) {
-            way_give_back(l, w, buf);
+            way_keep(l, w, buf);
             relay_end(l, r, error, error == MIO_ENOMEM ? MIO_RELAY_NEITHER : side_of(r, w->to));
         } else {
             way_pause(l, w);
