@@ -55,16 +55,64 @@ static void relay_step(loop *l, relay *r) {
 
 static void relay_written(mio_stream_t *to, int status, int64_t sent, mio_buf_t *bufs, unsigned n, void *arg);
 
+// Bytes that to's kernel did not accept, in the order in which they were read.
+static void way_give_back(loop *l, relay_way *w, mio_buf_t *buf) {
+    if (w->lost || buf->len == 0 || w->from->state != handle_state::open) {
+        buf_release(buf);
+        return;
+    }
+    pushback *p = pushback_create(l, buf);
+    if (p == nullptr) {
+        w->lost = true; // and all behind it: nothing may be read behind a gap
+        buf_release(buf);
+        return;
+    }
+    *w->back_end = p;
+    w->back_end = &p->next;
+}
+
+static bool is_of_way(const lane_request *req, const relay_way *w) {
+    return req->cb != nullptr && req->arg == w && (req->op == op_code::shutdown || (req->flags & REQUEST_RELAY) != 0);
+}
+
+// Of a connection that is being made nothing is in the kernel's hands; but its lane ends with the connect, which may be long.
+static void way_pull_back(loop *l, relay_way *w) {
+    stream *to = w->to;
+    lane others = {nullptr};
+    while (!lane_empty(&to->writes)) {
+        lane_request *req = lane_pop(&to->writes);
+        if (!is_of_way(req, w)) {
+            lane_push(&others, req);
+            continue;
+        }
+        if (req->op == op_code::shutdown) {
+            to->bits &= ~STREAM_SHUT;
+            w->shutting = false;
+        } else {
+            to->queued_bytes -= static_cast<size_t>(req->total);
+            w->on_the_way -= static_cast<size_t>(req->total);
+            w->writes--;
+            bufs_show(req->bufs, 1);
+            way_give_back(l, w, &req->bufs[0]);
+        }
+        request_free(l, req);
+    }
+    to->writes = others;
+    stream_marks(l, to);
+}
+
 // Takes the writes and the shutdown of a way back out of the lane. A finishing stream flushes them first.
 static void way_take_back(loop *l, relay_way *w) {
     stream *to = w->to;
     if ((w->writes == 0 && !w->shutting) || (to->bits & STREAM_FINISHING) != 0) return;
+    if ((to->bits & STREAM_CONNECTING) != 0) {
+        way_pull_back(l, w);
+        return;
+    }
     lane_request *req = lane_head(&to->writes);
     while (req != nullptr) {
         lane_request *next = req == to->writes.tail ? nullptr : lane_next(req);
-        if (req->state != request_state::done && req->cb != nullptr && req->arg == w &&
-            (req->op == op_code::shutdown || (req->flags & REQUEST_RELAY) != 0))
-            stream_write_request_cancel(l, to, req, MIO_ECANCELED);
+        if (req->state != request_state::done && is_of_way(req, w)) stream_write_request_cancel(l, to, req, MIO_ECANCELED);
         req = next;
     }
 }
@@ -83,21 +131,6 @@ void relay_end(loop *l, relay *r, int32_t status, enum mio_relay_side side) {
         way_take_back(l, &w);
     }
     relay_step(l, r);
-}
-
-void way_give_back(loop *l, relay_way *w, mio_buf_t *buf) {
-    if (w->lost || buf->len == 0 || w->from->state != handle_state::open) {
-        buf_release(buf);
-        return;
-    }
-    pushback *p = pushback_create(l, buf);
-    if (p == nullptr) {
-        w->lost = true; // and all behind it: nothing may be read behind a gap
-        buf_release(buf);
-        return;
-    }
-    *w->back_end = p;
-    w->back_end = &p->next;
 }
 
 // They are what from reads next.

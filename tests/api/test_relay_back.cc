@@ -1,4 +1,5 @@
 // Relays that end early: what goes back, in which order, and when.
+#include "hole.h"
 #include "relay.h"
 
 using namespace api;
@@ -23,4 +24,51 @@ TEST(what_cannot_be_carried_any_more_comes_back_behind_what_was_on_its_way) {
     here.received = static_cast<uint64_t>(s.told.a_to_b);
     hear(s.a, &here);
     until_received(s.loop, &here, offset + 1000);
+}
+
+TEST(a_relay_to_a_stream_that_still_connects_ends_at_once) {
+    mio_loop_t *loop = loop_open();
+    hole black;
+    hole_open(loop, &black);
+    for (int how = 0; how < 5; how++) {
+        between s = {};
+        s.loop = loop;
+        s.left = connect_pair(loop);
+        s.a = s.left.server;
+        outcome connected = {}, behind = {};
+        ck_assert_int_gt(mio_tcp_connect(loop, &black.at, nullptr, stream_told, &connected, &s.b), 0);
+        mio_relay_options_t options = relay_options();
+        if (how == 1) options.idle_ns = 300 * MIO_MILLISECOND;
+        relay_start(&s, &options);
+        say(loop, s.left.client, 1000, 0);
+        ck_assert_int_gt(mio_stream_shutdown(s.left.client, nullptr, nullptr), 0);
+        for (int i = 0; i < 200 && mio_stream_queued_bytes(s.b) == 0; i++) run_for(loop, MIO_MILLISECOND);
+        run_for(loop, 5 * MIO_MILLISECOND);
+        ck_assert_uint_eq(mio_stream_queued_bytes(s.b), 1000);
+        assert_is(s.told.calls, 0);
+        if (how == 0) assert_is(mio_req_cancel(loop, s.id), 0);
+        if (how == 2) assert_is(mio_handle_close(s.a, nullptr, nullptr), 0);
+        if (how == 3) assert_is(mio_req_abandon(loop, s.id), 0);
+        if (how == 4) assert_is(mio_handle_close(s.b, nullptr, nullptr), 0);
+        if (how != 3) until_told(&s);
+        else for (int i = 0; i < 2; i++) (void)mio_loop_run_once(loop, 0);
+        if (how != 3) assert_is(s.told.status, how == 1 ? MIO_ETIMEDOUT : MIO_ECANCELED);
+        assert_is(s.told.a_to_b, 0);
+        if (how != 4) assert_is(connected.calls, 0);
+        if (how != 2) {
+            inbox here = {};
+            hear(s.a, &here);
+            until_received(loop, &here, 1000);
+            run_for(loop, 5 * MIO_MILLISECOND);
+            assert_is(here.end, MIO_EOF);
+        }
+        if (how != 4) {
+            assert_is(mio_stream_queued_bytes(s.b), 0);
+            ck_assert_int_gt(mio_stream_shutdown(s.b, stream_told, &behind), 0);
+            mio_handle_abandon(s.b);
+        }
+        run_for(loop, MIO_MILLISECOND);
+        assert_is(s.told.calls, how == 3 ? 0 : 1);
+    }
+    hole_close(&black);
 }

@@ -1,5 +1,5 @@
 // TCP: connecting and its ends, the options of connects and sockets.
-#include "harness.h"
+#include "hole.h"
 
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -112,34 +112,6 @@ TEST(what_is_started_before_the_connection_stands_waits_for_it) {
     assert_is(in.received, 5000);
     assert_is(in.end, MIO_EOF);
     ck_assert(!in.wrong);
-}
-
-// Nobody answers at a listener that accepts nothing and whose backlog is full.
-struct hole {
-    mio_addr_t at;
-    mio_listener_t *listener;
-    mio_stream_t *waiting[8];
-};
-
-static void hole_open(mio_loop_t *loop, hole *black) {
-    mio_listen_options_t options = MIO_LISTEN_OPTIONS_INIT;
-    options.backlog = 1;
-    assert_is(mio_tcp_listen(loop, "127.0.0.1", 0, &options, accept_keep, nullptr, &black->listener), 0);
-    assert_is(mio_listener_local(black->listener, &black->at), 0);
-    assert_is(mio_listener_pause(black->listener), 0);
-    assert_is(mio_handle_unref(black->listener), 0);
-    run_for(loop, MIO_MILLISECOND);
-    for (mio_stream_t *&stream : black->waiting) {
-        auto nothing = [](mio_stream_t *, int, void *) {};
-        ck_assert_int_gt(mio_tcp_connect(loop, &black->at, nullptr, nothing, nullptr, &stream), 0);
-        assert_is(mio_handle_unref(stream), 0);
-    }
-    run_for(loop, 10 * MIO_MILLISECOND);
-}
-
-static void hole_close(hole *black) {
-    mio_handle_abandon(black->listener);
-    for (mio_stream_t *stream : black->waiting) mio_handle_abandon(stream);
 }
 
 TEST(a_connect_into_the_void_ends_at_its_deadline_by_cancel_by_close_and_by_abandon) {
