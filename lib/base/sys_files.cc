@@ -113,6 +113,9 @@ static int64_t ns_of(int64_t seconds, int64_t nanoseconds) {
 
 static ssize_t files_read_now(int fd, const struct iovec *to, int n, int64_t offset) {
 #ifdef RWF_NOWAIT
+    // Past the cache it asks the disk, and waits for it all the same.
+    const int status = ::fcntl(fd, F_GETFL);
+    if (status < 0 || (status & O_DIRECT) != 0) return status < 0 ? -errno : -EOPNOTSUPP;
     return negated(::preadv2(fd, to, n, offset, RWF_NOWAIT));
 #else
     (void)fd, (void)to, (void)n, (void)offset;

@@ -42,7 +42,8 @@ struct sys_files {
     // preadv, pwritev; offset < 0: readv, writev.
     ssize_t (*read)(int fd, const struct iovec *to, int n, int64_t offset);
     ssize_t (*write)(int fd, const struct iovec *from, int n, int64_t offset);
-    // preadv2 with RWF_NOWAIT: what is in memory; -EAGAIN: it would wait. -ENOSYS, -EOPNOTSUPP: nobody can say.
+    // preadv2 with RWF_NOWAIT: what is in memory; -EAGAIN: it would wait. -ENOSYS, -EOPNOTSUPP: nobody can say
+    // (of O_DIRECT: it would wait all the same).
     ssize_t (*read_now)(int fd, const struct iovec *to, int n, int64_t offset);
     int (*sync)(int fd, int data_only);                                  // fsync, fdatasync
     int (*stat)(int dir, const char *path, int flags, sys_stat *out);    // statx; path "": of dir itself

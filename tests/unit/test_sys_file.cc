@@ -2,6 +2,7 @@
 // SIGPIPE, by either of the two ways to see to that, whatever the thread's mask and whatever is pending.
 #include "support/cmocka.h"
 
+#include "base/sys_files.h"
 #include "base/sys_platform.h"
 #include "support/leaks.h"
 
@@ -147,6 +148,30 @@ static void test_a_waiting_pipe_is_asked_not_to(void **) {
     assert_int_equal(close(ends[1]), 0);
 }
 
+static void test_a_disk_that_is_asked_itself_is_waited_for_by_others(void **) {
+#ifdef O_DIRECT
+    char path[] = "/tmp/libmio-unit-XXXXXX";
+    const int made = mkstemp(path);
+    assert_true(made >= 0);
+    static char bytes[8192];
+    assert_int_equal(write(made, bytes, sizeof bytes), static_cast<ssize_t>(sizeof bytes));
+    const int fd = open(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
+    assert_int_equal(unlink(path), 0);
+    alignas(4096) static char room[4096];
+    const struct iovec piece = {room, sizeof room};
+    const ssize_t answer = sys_real.files->read_now(made, &piece, 1, 0);
+    assert_true(answer == static_cast<ssize_t>(sizeof room) || answer == -EAGAIN || answer == -EOPNOTSUPP || answer == -ENOSYS);
+    assert_int_equal(close(made), 0);
+    if (fd < 0) skip(); // this file system has no such files
+    const ssize_t direct = sys_real.files->read_now(fd, &piece, 1, 0);
+    assert_int_equal(close(fd), 0);
+    assert_true(direct == -EOPNOTSUPP || direct == -ENOSYS);
+    assert_int_equal(sys_real.files->read_now(-1, &piece, 1, 0), answer == -ENOSYS ? -ENOSYS : -EBADF);
+#else
+    skip();
+#endif
+}
+
 static void test_a_terminal_is_opened_anew_but_not_its_master(void **) {
     const int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
     assert_true(master >= 0);
@@ -187,6 +212,7 @@ int main() {
         file_test(test_a_write_raises_no_signal),
         file_test(test_nor_where_the_call_does),
         file_test(test_a_waiting_pipe_is_asked_not_to),
+        file_test(test_a_disk_that_is_asked_itself_is_waited_for_by_others),
         file_test(test_a_terminal_is_opened_anew_but_not_its_master),
     };
     return cmocka_run_group_tests_name("sys_file", tests, nullptr, nullptr);
