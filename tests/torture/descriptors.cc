@@ -237,14 +237,15 @@ static void descriptors_act() {
 
 static bool is_owed(const end *from) {
     const end *e = from->other;
-    if (!is_usable(e) || !e->reading || from->broken || now.rough || now.sim) return false;
+    if (!is_usable(e) || !e->reading || from->broken || now.rough || now.silent || reading_waits(e->loop)) return false;
     if (e->read < from->written) return true;
     return e->takes && from->told < from->gone_count;
 }
 
 static bool descriptors_are_over() {
     for (const end *e = ends; e != nullptr; e = e->next)
-        if (is_owed(e) || (is_usable(e) && e->first != nullptr && is_usable(e->other) && e->other->reading && !now.sim)) return false;
+        if (is_owed(e) || (is_usable(e) && e->first != nullptr && is_usable(e->other) && e->other->reading && !now.silent &&
+            !reading_waits(e->other->loop))) return false;
     return true;
 }
 

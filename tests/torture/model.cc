@@ -49,6 +49,16 @@ void bytes_append(bytes *to, const void *from, size_t n) {
     to->len += n;
 }
 
+// --- buffers that are held ------------------------------------------------------------------------------------------
+
+bool reading_waits(const mio_loop_t *loop) {
+    const size_t most = now.buffer_max[loop == now.loops[0] ? 0 : 1];
+    mio_loop_metrics_t metrics = MIO_LOOP_METRICS_INIT;
+    mio_loop_metrics(loop, &metrics);
+    if (metrics.buffer_pauses == 0 || metrics.buffer_held_bytes == 0) return false;
+    return now.no_memory || now.scarce || (most != 0 && metrics.buffer_held_bytes > most - most / 8);
+}
+
 // --- connections ----------------------------------------------------------------------------------------------------
 
 connection *connection_new(mio_loop_t *loop) {

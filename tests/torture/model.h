@@ -119,6 +119,7 @@ struct run {
     int inside;           // of actions: callbacks of a callback's actions take none
     mio_sim_t *world;
     mio_loop_t *loops[2];
+    size_t buffer_max[2]; // of each: what may be held of received bytes; 0: much
     unsigned loop_count;
     mio_timer_t *tick;
     int ticks;
@@ -176,6 +177,7 @@ void check_status(const request *r, int64_t status); // may it end so?
 void request_buf(request *r, const mio_buf_t *buf); // goes into it
 void request_bufs_drop(request *r, mio_buf_t *bufs, unsigned n); // came back, or never went in
 void request_spaces_free(request *r);             // after an abandon: nobody reads or writes them any more
+bool reading_waits(const mio_loop_t *loop);        // for whoever holds received bytes: its pool may be dry
 bool lane_is_live(const lane *l);                 // somebody in it is still to be told
 request *lane_first(const lane *l);               // who is told next
 
@@ -192,6 +194,8 @@ mio_buf_t buf_make(connection *c, size_t cap); // wrapped, allocated, or space f
 mio_buf_t buf_owned(mio_loop_t *loop, size_t cap); // wrapped or allocated
 void buf_hold(mio_buf_t *buf);                 // for some time
 void held_release(uint32_t percent);           // each with this chance, until one stays
+
+uint64_t turns(); // of all loops
 
 void model_clear();
 

@@ -67,6 +67,8 @@ bool loose_are_over();
 void loose_check();
 void loose_clear();
 
+uint64_t relays_may_look(int64_t duration_ns); // turns that relays take while they wait for buffers
+
 bool is_want(int64_t error);              // of memory, of descriptors, where this world may bring it about
 bool may_refuse(int64_t error);           // a start or a creation
 mio_loop_t *some_loop();

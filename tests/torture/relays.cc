@@ -29,6 +29,7 @@ struct bridge {
     mio_loop_t *loop;
     bool running, early, limited; // a deadline, a limit
     bool broken;                  // bytes may be lost: an end went, or a write ended in its middle
+    int64_t idle_ns;              // its limit; 0: none
     mio_req_t id;
     int64_t carried[2];
     bridge *next;
@@ -175,6 +176,7 @@ static void relay_start(bridge *b) {
     b->running = true;
     b->early = false;
     b->limited = options.idle_ns > 0;
+    b->idle_ns = options.idle_ns;
 }
 
 static void relay_disturb(bridge *b) {
@@ -272,9 +274,9 @@ static void relays_act() {
 // --- the end --------------------------------------------------------------------------------------------------------
 
 static bool is_owed(const bridge *b) {
-    if (!is_whole(b) || !b->running || now.sim) return false;
+    if (!is_whole(b) || !b->running || now.rough || now.silent || reading_waits(b->loop)) return false;
     for (int i = 0; i < 2; i++)
-        if (b->ends[1 - i].reading && b->ends[1 - i].read < b->ends[i].queued) return true;
+        if (b->ends[1 - i].reading && !reading_waits(b->ends[1 - i].loop) && b->ends[1 - i].read < b->ends[i].queued) return true;
     return false;
 }
 
@@ -286,6 +288,14 @@ static bool relays_are_over() {
 
 static void relays_check() {
     if (!relays_are_over()) fail("bytes hang in a relay");
+}
+
+// The limit of a relay does not run while it has no buffers: it looks again after every such time.
+uint64_t relays_may_look(int64_t duration_ns) {
+    uint64_t turns = 0;
+    for (const bridge *b = bridges; b != nullptr; b = b->next)
+        if (b->running && b->idle_ns > 0 && reading_waits(b->loop)) turns += static_cast<uint64_t>(duration_ns / b->idle_ns);
+    return turns;
 }
 
 static void relays_close() {

@@ -12,6 +12,7 @@ constexpr int HANDLES_MAX = 10, RAISES_MAX = 60;
 static const int numbers[] = {SIGUSR1, SIGUSR2, SIGWINCH};
 
 struct watcher {
+    int which;
     int number;            // what it watches; 0: stopped, or its last call is still to come
     bool started;          // until its last call
     bool once, stopped, closing, dead, abandoned;
@@ -24,8 +25,8 @@ struct watcher {
 
 static watcher *watchers;
 static int watcher_count, raises;
-static int recent[3];      // sent by the world in this tick of the program: who starts now may see them
-static int last_tick;
+static int recent[3];      // sent by the world in this turn: who starts in it may see them
+static uint64_t last_turn;
 static bool is_usable(const watcher *w) { return !w->closing && !w->dead && !w->abandoned; }
 
 // --- told -----------------------------------------------------------------------------------------------------------
@@ -39,7 +40,7 @@ static void over_check(const watcher *w) {
 static void told_signal(mio_signal_t *handle, int64_t n, void *arg) {
     auto *w = static_cast<watcher *>(arg);
     told_outside("a signal");
-    say("told: signal %d, %lld", w->number, static_cast<long long>(n));
+    say("told: signal %d to handle %d, %lld", w->number, w->which, static_cast<long long>(n));
     if (w->dead || w->abandoned) fail("a signal is told after its end");
     if (!w->started) fail("a signal is told that nobody watches");
     if (handle != w->handle || n == 0) fail("a signal is told as another, or of nothing");
@@ -78,7 +79,7 @@ static void watcher_create() {
         free(w);
         return;
     }
-    watcher_count++;
+    w->which = watcher_count++;
     w->next = watchers;
     watchers = w;
 }
@@ -101,10 +102,12 @@ static void watcher_start(watcher *w) {
     w->stopped = false;
     w->told = w->least = 0;
     w->most = recent[which];
+    say("handle %d watches signal %d%s", w->which, w->number, once ? " once" : "");
 }
 
 static void watcher_stop(watcher *w) {
     if (CALL(mio_signal_stop(w->handle)) != 0) fail("a signal does not stop");
+    say("handle %d stops", w->which);
     w->stopped = true;
 }
 
@@ -147,8 +150,9 @@ static void raise_one() {
 }
 
 static void signals_act() {
-    if (now.ticks != last_tick) recent_forget();
-    last_tick = now.ticks;
+    const uint64_t turn = turns();
+    if (turn != last_turn) recent_forget();
+    last_turn = turn;
     if (chance(40)) {
         raise_one();
         return;
@@ -193,7 +197,8 @@ static void signals_clear() {
         if (sigaction(number, nullptr, &now_it) != 0 || now_it.sa_handler != SIG_DFL)
             fail("signal %d has not what it had before", number);
     }
-    watcher_count = raises = last_tick = 0;
+    watcher_count = raises = 0;
+    last_turn = 0;
     recent_forget();
 }
 
