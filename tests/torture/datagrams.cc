@@ -521,13 +521,14 @@ static void datagrams_quiet() {
 // A peer that is gone may take along what it sent: Linux empties the queue of who sends to it.
 static bool is_missing(const piece *p) {
     const socket_of *to = p->from->peer;
-    return to != nullptr && is_usable(p->from) && is_usable(to) && to->receiving && !to->paused && !to->unfollowed && p->sure && p->times == 0;
+    return to != nullptr && is_usable(p->from) && is_usable(to) && to->receiving && !to->paused && !to->unfollowed && p->sure &&
+           p->times == 0 && !reading_waits(to->loop);
 }
 
 static const sending *untold() {
     for (const socket_of *s = sockets; s != nullptr; s = s->next)
         for (const sending *one = s->first; is_usable(s) && one != nullptr; one = one->next_of)
-            if (!one->abandoned && (s->peer == nullptr || s->peer->receiving)) return one;
+            if (!one->abandoned && (s->peer == nullptr || (s->peer->receiving && !reading_waits(s->peer->loop)))) return one;
     return nullptr;
 }
 

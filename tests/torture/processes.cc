@@ -15,6 +15,7 @@ constexpr int CHILDREN_MAX = 4;
 
 struct child {
     mio_process_t *handle;
+    mio_loop_t *loop;
     bool told, closing, dead, abandoned, killed;
     int expected;         // what it exits with; -1: it cannot be run
     mio_stream_t *said;   // what it says, until its end
@@ -87,7 +88,8 @@ static void spawn_act() {
         options.stdio_count = 3;
     }
     child_count++;
-    const int error = CALL(mio_process_spawn(some_loop(), &options, told_end, c, &c->handle));
+    c->loop = some_loop();
+    const int error = CALL(mio_process_spawn(c->loop, &options, told_end, c, &c->handle));
     if (error < 0) {
         if (!may_refuse(error) && error != MIO_EAGAIN && !(now.sim && error == MIO_ENOTSUP)) fail("no process: %s", mio_error_name(error));
         free(c);
@@ -128,7 +130,8 @@ static void processes_act() {
 
 static bool processes_are_over() {
     for (const child *c = children; c != nullptr; c = c->next)
-        if ((!c->told && !c->abandoned) || (c->closing && !c->dead) || c->said != nullptr) return false;
+        if ((!c->told && !c->abandoned) || (c->closing && !c->dead) || (c->said != nullptr && !reading_waits(c->loop)))
+            return false;
     return true;
 }
 

@@ -50,6 +50,7 @@ static void loop_open(unsigned which) {
         options.write_low = 200;
     }
     if (chance(30)) options.write_queue_max = 20000;
+    say("loop %u holds %zu", which, now.buffer_max[which]);
     options.workers = workers_open();
     int error;
     do error = mio_loop_create(loop, &options);
@@ -150,6 +151,11 @@ static void connection_check(const connection *c) {
     if (!writes && queued != 0) fail("c%d has %zu bytes queued and no write", c->number, queued);
 }
 
+// Until nothing more is to be told but what waits for buffers.
+static void nouns_wait() {
+    for (int i = 0; i < NOUN_TRIES && !nouns_are_over(); i++) pass(MIO_SECOND, 3 * MIO_MILLISECOND);
+}
+
 static void run_quiet() {
     pass(200 * MIO_MILLISECOND, 60 * MIO_MILLISECOND);
     now.stopping = true;
@@ -159,13 +165,14 @@ static void run_quiet() {
     strays_return();
     held_release(101);
     pass((now.faulted ? 200 : 10) * MIO_SECOND, 60 * MIO_MILLISECOND);
-    for (int i = 0; i < NOUN_TRIES && !nouns_are_over(); i++) pass(MIO_SECOND, 3 * MIO_MILLISECOND);
+    nouns_wait();
     held_release(101);
     const uint64_t before = turns();
     pass(100 * MIO_MILLISECOND, 20 * MIO_MILLISECOND);
     const uint64_t took = turns() - before;
     if (took > 400 * now.loop_count) fail("%llu turns while nothing happens", static_cast<unsigned long long>(took));
     held_release(101);
+    nouns_wait(); // who waited for just these
     for (int i = 0; i < now.connection_count; i++) connection_check(now.connections[i]);
     others_check();
     nouns_check();
@@ -181,7 +188,7 @@ static void run_relieve() {
     say("relief");
     act_close_all(false);
     pass(10 * MIO_SECOND, 20 * MIO_MILLISECOND);
-    for (int i = 0; i < NOUN_TRIES && !nouns_are_over(); i++) pass(MIO_SECOND, 3 * MIO_MILLISECOND);
+    nouns_wait();
     nouns_check();
     for (unsigned i = 0; i < now.loop_count; i++) say("loop %u %s", i, reading_waits(now.loops[i]) ? "still waits" : "reads");
 }
