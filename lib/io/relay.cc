@@ -56,7 +56,7 @@ static void relay_step(loop *l, relay *r) {
 static void relay_written(mio_stream_t *to, int status, int64_t sent, mio_buf_t *bufs, unsigned n, void *arg);
 
 // Bytes that to's kernel did not accept, in the order in which they were read.
-static void way_give_back(loop *l, relay_way *w, mio_buf_t *buf) {
+void way_give_back(loop *l, relay_way *w, mio_buf_t *buf) {
     if (w->lost || buf->len == 0 || w->from->state != handle_state::open) {
         buf_release(buf);
         return;

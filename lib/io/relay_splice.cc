@@ -38,6 +38,7 @@ static bool way_may_splice(loop *l, const relay_way *w) {
 
 void way_weigh(loop *l, relay_way *w, size_t n) {
     if (w->never || w->whole->ending || (w->from->bits & STREAM_SPLICED) != 0) return;
+    if ((w->to->bits & STREAM_CONNECTING) != 0) return; // its lane may be emptied (way_pull_back): of buffers only
     if (n < SPLICE_LARGE) {
         w->large = 0;
     } else if (++w->large >= SPLICE_AFTER) {
