@@ -271,7 +271,9 @@ bool pool_lent_used(loop *l, unsigned number) {
     struct pool *p = &l->pool;
     block *b = p->lent[number];
     mio_assert(b != nullptr && b->local != 0);
-    if (lent_is_whole(b)) {
+    // What came into it may be held as copies, so that it is whole again and again: the limit is for them as well.
+    const bool may_stay = p->held_bytes + p->lent_count * p->block_size <= p->max_bytes;
+    if (may_stay && lent_is_whole(b)) {
         region_hide(b->owner.base, p->block_size);
         if (!arena_holds(l->buffers)) {
             if (GUARD) guard_home(b, p->block_size);

@@ -303,3 +303,38 @@ TEST(reading_pauses_when_the_program_holds_all_blocks_and_resumes_by_itself) {
     run_for(loop, MIO_MILLISECOND);
     assert_is(metrics(loop).buffer_held_bytes, 0);
 }
+
+TEST(what_streams_have_unread_is_held_as_well_and_their_end_lets_others_read) {
+    mio_loop_options_t options = loop_options();
+    options.buffer_block = 4096;
+    options.buffer_max_bytes = 64 * 1024;
+    mio_loop_t *loop = loop_open_with(&options);
+    static pair idle[64];
+    auto put_back = [](mio_stream_t *stream, int64_t n, mio_buf_t *buf, void *) {
+        if (n <= 0) return;
+        assert_is(mio_stream_unread(stream, buf), 0);
+        assert_is(mio_stream_read_pause(stream), 0);
+    };
+    for (pair &one : idle) {
+        one = connect_pair(loop);
+        ck_assert_int_gt(mio_stream_read_start(one.server, 0, put_back, nullptr), 0);
+        mio_buf_t bytes = pattern_buf(loop, 8192, 0);
+        ck_assert_int_gt(mio_stream_write(one.client, &bytes, 1, nullptr, nullptr), 0);
+    }
+    for (int round = 0; round < 1000 && metrics(loop).buffer_pauses == 0; round++) run_for(loop, MIO_MILLISECOND);
+    ck_assert_uint_ge(metrics(loop).buffer_pauses, 1);
+    pair streams = connect_pair(loop);
+    inbox in = {};
+    constexpr uint64_t TOTAL = 100000;
+    ck_assert_int_gt(mio_stream_read_start(streams.server, 0, read_into, &in), 0);
+    mio_buf_t bytes = pattern_buf(loop, TOTAL, 0);
+    ck_assert_int_gt(mio_stream_write(streams.client, &bytes, 1, nullptr, nullptr), 0);
+    run_for(loop, 20 * MIO_MILLISECOND);
+    ck_assert_uint_lt(in.received, TOTAL);
+    for (const pair &one : idle) assert_is(mio_handle_close(one.server, nullptr, nullptr), 0);
+    for (int round = 0; round < 5000 && in.received < TOTAL; round++) run_for(loop, MIO_MILLISECOND);
+    assert_is(in.received, TOTAL);
+    ck_assert(!in.wrong);
+    run_for(loop, MIO_MILLISECOND);
+    assert_is(metrics(loop).buffer_held_bytes, 0);
+}
