@@ -68,7 +68,8 @@ int main(int argc, char **argv) {
     mio_addr_t at;
     char text[MIO_ADDR_TEXT_MAX];
     if (mio_loop_create(&loop, nullptr) < 0) return 1;
-    const int error = mio_tcp_listen(loop, "127.0.0.1", serves ? port_of(argv[2]) : 0, nullptr, on_accept, nullptr, &listener);
+    const int port = serves ? port_of(argv[2]) : 0;
+    const int error = mio_tcp_listen(loop, "127.0.0.1", port, nullptr, on_accept, nullptr, &listener);
     if (error < 0) {
         fprintf(stderr, "signal: cannot listen: %s\n", mio_error_text(error));
         return 2;
