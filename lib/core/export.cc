@@ -12,6 +12,7 @@
 
 #include <mio/error.h>
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -155,25 +156,51 @@ static int page_open_somewhere(loop *l, exported *x, const char *path) {
 
 // --- the reader -----------------------------------------------------------------------------------------------------
 
-static bool read_state(const page *p, uint64_t *words) {
-    const uint64_t before = p->sequence.load(std::memory_order_acquire);
-    for (size_t i = 0; i < WORDS; i++) words[i] = p->state[i].load(std::memory_order_acquire);
-    return before % 2 == 0 && p->sequence.load(std::memory_order_relaxed) == before;
+// The file is read, not mapped: whose it is may cut it off at any moment, and a mapping of it would be a SIGBUS then.
+struct image {
+    uint64_t mark, sequence;
+    uint64_t state[WORDS];
+};
+static_assert(sizeof(image) == sizeof(page), "as it is in the file");
+
+// false: it is not long enough (any more).
+static bool image_read(const sys *calls, int fd, void *to, size_t size) {
+    const iovec piece = {to, size};
+    ssize_t n;
+    do n = calls->files->read(fd, &piece, 1, 0);
+    while (n == -EINTR);
+    return n == static_cast<ssize_t>(size);
 }
 
-static int page_read(const page *p, mio_export_t *out) {
-    if (p->mark.load(std::memory_order_acquire) != MARK) return MIO_EINVAL;
-    uint64_t words[WORDS];
-    for (int tries = 0; tries < 1000; tries++) {
-        if (!read_state(p, words)) continue;
-        mio_export_t all;
-        memcpy(&all, words, sizeof all);
-        const size_t given = out->size;
-        memcpy(out, &all, given < sizeof all ? given : sizeof all);
-        out->size = given;
-        return 0;
+// The sequence before is read by a call of its own: within one call the kernel promises no order.
+static int image_take(const sys *calls, int fd, image *out) {
+    uint64_t before[2], after[2];
+    if (!image_read(calls, fd, before, sizeof before) || before[0] != MARK) return MIO_EINVAL;
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    if (!image_read(calls, fd, out, sizeof *out)) return MIO_EINVAL;
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    if (!image_read(calls, fd, after, sizeof after)) return MIO_EINVAL;
+    return before[1] % 2 == 0 && after[1] == before[1] ? 0 : static_cast<int>(MIO_EAGAIN);
+}
+
+constexpr int TRIES = 200, PATIENT_AFTER = 100; // then a pause before each: the writer may wait for its processor
+
+static int page_read(const sys *calls, int fd, mio_export_t *out) {
+    image seen;
+    int error = MIO_EAGAIN;
+    for (int tries = 0; error == MIO_EAGAIN && tries < TRIES; tries++) {
+        if (tries >= PATIENT_AFTER) (void)calls->poll_one(-1, 0, 1);
+        error = image_take(calls, fd, &seen);
     }
-    return MIO_EAGAIN;
+    if (error < 0) return error;
+    mio_export_t all;
+    memcpy(&all, seen.state, sizeof all);
+    all.name[sizeof all.name - 1] = 0; // whoever wrote it may be nobody's friend
+    all.backend[sizeof all.backend - 1] = 0;
+    const size_t given = out->size;
+    memcpy(out, &all, given < sizeof all ? given : sizeof all);
+    out->size = given;
+    return 0;
 }
 
 }
@@ -212,19 +239,12 @@ int mio_loop_export(mio_loop_t *public_loop, const char *name, const char *path)
 int mio_export_read(const char *path, mio_export_t *out) {
     if (path == nullptr || out == nullptr || out->size < sizeof(size_t)) return MIO_EINVAL;
     const sys *calls = &sys_real;
-    const int fd = calls->open(path, O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0); // map_fd maps for both
-    if (fd < 0) return fd == -EISDIR ? static_cast<int>(MIO_EINVAL) : fd;
+    const int fd = calls->open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0);
+    if (fd < 0) return fd;
     sys_stat facts;
     int error = calls->files->stat(fd, "", AT_EMPTY_PATH, &facts);
     if (error == 0 && ((facts.mode & S_IFMT) != S_IFREG || facts.size != PAGE)) error = MIO_EINVAL;
-    void *at = nullptr;
-    if (error == 0) {
-        at = calls->map_fd(fd, PAGE, 0);
-        if (at == nullptr) error = MIO_ENOMEM;
-    }
+    if (error == 0) error = page_read(calls, fd, out);
     calls->close(fd);
-    if (error < 0) return error;
-    error = page_read(static_cast<const page *>(at), out);
-    calls->unmap(at, PAGE);
     return error;
 }

@@ -82,6 +82,75 @@ TEST(a_read_of_an_export_answers_each_mistake) {
     place_end(&p);
 }
 
+// A name that does not end, in a file that somebody else wrote, ends all the same.
+TEST(a_hostile_name_in_an_export_ends) {
+    KERNEL_ONLY("a world's loops are not exported");
+    mio_loop_t *loop = loop_open();
+    place p;
+    place_make(&p);
+    assert_is(mio_loop_export(loop, "0123456789", p.path), 0);
+    const int fd = open(p.path, O_RDWR | O_CLOEXEC);
+    assert_ok(fd);
+    char bytes[4096], long_name[sizeof(mio_export_t::name) + sizeof(mio_export_t::backend)];
+    assert_is(pread(fd, bytes, sizeof bytes, 0), 4096);
+    auto *at = static_cast<char *>(memmem(bytes, sizeof bytes, "0123456789", 10));
+    ck_assert_ptr_nonnull(at);
+    memset(long_name, 'x', sizeof long_name);
+    assert_is(pwrite(fd, long_name, sizeof long_name, at - bytes), static_cast<ssize_t>(sizeof long_name));
+    const mio_export_t seen = look(p.path);
+    assert_is(strnlen(seen.name, sizeof seen.name), sizeof seen.name - 1);
+    assert_is(strnlen(seen.backend, sizeof seen.backend), sizeof seen.backend - 1);
+    close(fd);
+    loop_close(loop);
+    place_end(&p);
+}
+
+// A file that is cut off while somebody looks at it is an error, not a signal.
+TEST(a_file_that_shrinks_under_a_read_kills_nobody) {
+    KERNEL_ONLY("a world's loops are not exported");
+    mio_loop_t *loop = loop_open();
+    place p;
+    place_make(&p);
+    assert_is(mio_loop_export(loop, nullptr, p.path), 0);
+    struct cutter {
+        std::atomic<bool> over;
+        char bytes[4096];
+        int fd;
+    } c = {};
+    char copy[112];
+    snprintf(copy, sizeof copy, "%s-copy", p.path);
+    c.fd = open(copy, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    assert_ok(c.fd);
+    const int from = open(p.path, O_RDONLY | O_CLOEXEC);
+    assert_is(pread(from, c.bytes, sizeof c.bytes, 0), 4096);
+    close(from);
+    pthread_t thread;
+    assert_is(pthread_create(&thread, nullptr, [](void *arg) -> void * {
+        auto *of = static_cast<cutter *>(arg);
+        while (!of->over.load()) {
+            if (ftruncate(of->fd, 0) != 0 || pwrite(of->fd, of->bytes, 4096, 0) != 4096) abort();
+        }
+        return nullptr;
+    }, &c), 0);
+    int whole = 0, cut = 0;
+    const int64_t end_ns = clock_ns() + patience(10 * MIO_SECOND);
+    for (int i = 0; i < 2000 || ((whole == 0 || cut == 0) && clock_ns() < end_ns); i++) {
+        mio_export_t seen = MIO_EXPORT_INIT;
+        const int error = mio_export_read(copy, &seen);
+        ck_assert_msg(error == 0 || error == MIO_EINVAL || error == MIO_EAGAIN, "%d", error);
+        if (error == 0) whole++;
+        else cut++;
+    }
+    ck_assert_int_gt(whole, 0);
+    ck_assert_int_gt(cut, 0);
+    c.over.store(true);
+    assert_is(pthread_join(thread, nullptr), 0);
+    close(c.fd);
+    assert_is(unlink(copy), 0);
+    loop_close(loop);
+    place_end(&p);
+}
+
 TEST(an_export_shows_the_metrics_until_the_loop_ends) {
     KERNEL_ONLY("a world's loops are not exported");
     mio_loop_t *loop = loop_open();
