@@ -41,11 +41,13 @@ int uring_host_fd(loop *l) {
     u->hosted = true;
     if (l->box->host_fd >= 0) return l->box->host_fd;
     if ((u->setup & (IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SQPOLL)) == 0) return MIO_ENOTSUP;
-    const int fd = l->calls->eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    // A host that was told already for how long it may wait was told without it: readable once, so that it looks again.
+    const int fd = l->calls->eventfd((l->flags & LOOP_RESTING) != 0 ? 1 : 0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (fd < 0) return fd;
     l->box->host_fd = fd;
     // A ring that is not enabled is told when it is; another thread's is buried before this one runs the loop.
     const int error = u->thread == thread_number() ? uring_host_register(l, u) : 0;
+    if (error == 0 && u->told && (l->flags & LOOP_RESTING) != 0) u->resting = true; // to be read by the next look
     if (error == 0) return fd;
     l->box->host_fd = -1;
     l->calls->close(fd);
@@ -89,7 +91,8 @@ static void uring_listen(loop *l, uring_state *u) {
 static bool is_at_work(const loop *l, const uring_state *u) {
     if (l->done_head != l->done_tail || !queue_empty(l->settled)) return true;
     return !uring_list_empty(u) || !uring_is_drained(u) || u->sends != 0 || u->loans.unreported != 0 ||
-           uring_ring_overflowed(&u->ring) || (uring_files_wait(&u->files) && u->files.out != URING_FILES_MAX);
+           uring_ring_overflowed(&u->ring) || uring_ring_unfinished(&u->ring) ||
+           (uring_files_wait(&u->files) && u->files.out != URING_FILES_MAX);
 }
 
 // What the kernel says of nobody's (an answer to a cancel) is told like anything else, and was found by the enter that

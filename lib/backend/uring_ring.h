@@ -67,6 +67,12 @@ inline bool uring_ring_overflowed(const uring_ring *r) {
     return (__atomic_load_n(r->sq_flags, __ATOMIC_RELAXED) & IORING_SQ_CQ_OVERFLOW) != 0;
 }
 
+// Work is queued of which completions may come: an enter does some twenty pieces of it and leaves the rest. (Told of
+// where the ring was made with TASKRUN_FLAG.)
+inline bool uring_ring_unfinished(const uring_ring *r) {
+    return (__atomic_load_n(r->sq_flags, __ATOMIC_RELAXED) & IORING_SQ_TASKRUN) != 0;
+}
+
 // Whether completions are told to the eventfd that was registered. Ordered before what is asked of the kernel next.
 inline void uring_ring_tell(uring_ring *r, bool on) {
     if (r->cq_flags == nullptr) return;

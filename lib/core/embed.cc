@@ -3,7 +3,7 @@
 //
 // A loop rests from a prepare that said other than 0 until it is run, dispatched, prepared or destroyed. Whatever core or
 // io queue in between, because the program called them, makes it stale: once, then it is as awake as any loop that nobody
-// runs just now.
+// runs just now. A run makes it stale as well.
 
 #include "core/backend.h"
 #include "core/remote.h"
@@ -22,9 +22,31 @@ void loop_stale_now(loop *l) {
         remote_notify(l->box);
         return;
     }
+    __atomic_fetch_and(&l->flags, ~LOOP_OWED, __ATOMIC_RELAXED);
     loop_set_running(l, true);
     l->on_wake(loop_public(l), l->on_wake_arg);
     loop_set_running(l, false);
+}
+
+// Whoever ran the loop took what would have woken the host, and what callbacks started then was no news for it. So it is
+// told to look again, as by a call: by on_wake, once, else by the descriptor, which must be able to say so.
+int loop_end_run(loop *l, int result) {
+    if (__builtin_expect((l->flags & LOOP_OWED) == 0, 1)) return loop_end(l, result);
+    if (l->on_wake == nullptr) {
+        int64_t timeout_ns;
+        (void)loop_rest(l, &timeout_ns); // an error is told by the prepare that follows
+        l->box->asleep.store(1, std::memory_order_release);
+    }
+    result = loop_end(l, result);
+    loop_stale_now(l);
+    return result;
+}
+
+// The host looks itself.
+static int host_begin(loop *l) {
+    const int error = loop_begin(l);
+    if (error == 0) __atomic_fetch_and(&l->flags, ~LOOP_OWED, __ATOMIC_RELAXED);
+    return error;
 }
 
 // 0, or what a call is told.
@@ -54,7 +76,7 @@ int mio_loop_prepare(mio_loop_t *public_loop, int64_t *timeout_ns) {
     loop *l = loop_of(public_loop);
     if (l == nullptr || timeout_ns == nullptr) return MIO_EINVAL;
     if (l->with->rest == nullptr) return MIO_ENOTSUP;
-    const int error = loop_begin(l);
+    const int error = host_begin(l);
     if (error < 0) return error;
     return loop_end(l, loop_rest(l, timeout_ns));
 }
@@ -63,11 +85,10 @@ int mio_loop_dispatch(mio_loop_t *public_loop) {
     loop *l = loop_of(public_loop);
     if (l == nullptr) return MIO_EINVAL;
     if (l->with->rest == nullptr) return MIO_ENOTSUP;
-    const int error = loop_begin(l);
+    const int error = host_begin(l);
     if (error < 0) return error;
     if (loop_stop_seen(l)) return loop_end(l, MIO_STOPPED);
     const int failed = loop_turn(l, 0);
-    l->now_fresh = false; // the host goes on: who asks for the time outside a turn is told that of now
     if (failed < 0) return loop_end(l, failed);
     if (loop_stop_seen(l)) return loop_end(l, MIO_STOPPED);
     return loop_end(l, loop_alive(l) ? MIO_ALIVE : 0);

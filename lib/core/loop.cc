@@ -250,6 +250,7 @@ bool loop_stop_seen(loop *l) {
 int loop_end(loop *l, int result) {
     if (l->shown != nullptr) export_rests(l);
     loop_set_running(l, false);
+    l->now_fresh = false; // who asks for the time outside a turn is told that of now
     arena_set_thread(l->buffers, 0); // the next run may be another thread's, while this one still holds buffers
     return result;
 }
@@ -279,10 +280,10 @@ int mio_loop_run(mio_loop_t *public_loop) {
     const int error = loop_begin(l);
     if (error < 0) return error;
     for (;;) {
-        if (loop_stop_seen(l)) return loop_end(l, MIO_STOPPED);
-        if (!loop_alive(l)) return loop_end(l, 0);
+        if (loop_stop_seen(l)) return loop_end_run(l, MIO_STOPPED);
+        if (!loop_alive(l)) return loop_end_run(l, 0);
         const int failed = loop_turn(l, -1);
-        if (failed < 0) return loop_end(l, failed);
+        if (failed < 0) return loop_end_run(l, failed);
     }
 }
 
@@ -291,13 +292,13 @@ int mio_loop_run_once(mio_loop_t *public_loop, int64_t timeout_ns) {
     if (timeout_ns < 0) return MIO_EINVAL;
     const int error = loop_begin(l);
     if (error < 0) return error;
-    if (loop_stop_seen(l)) return loop_end(l, MIO_STOPPED);
+    if (loop_stop_seen(l)) return loop_end_run(l, MIO_STOPPED);
     if (loop_alive(l)) {
         const int failed = loop_turn(l, timeout_ns == MIO_FOREVER ? -1 : timeout_ns);
-        if (failed < 0) return loop_end(l, failed);
-        if (loop_stop_seen(l)) return loop_end(l, MIO_STOPPED);
+        if (failed < 0) return loop_end_run(l, failed);
+        if (loop_stop_seen(l)) return loop_end_run(l, MIO_STOPPED);
     }
-    return loop_end(l, loop_alive(l) ? MIO_ALIVE : 0);
+    return loop_end_run(l, loop_alive(l) ? MIO_ALIVE : 0);
 }
 
 void mio_loop_stop(mio_loop_t *public_loop) {

@@ -27,6 +27,7 @@ constexpr unsigned SLABS = SLAB_PUSHBACK + 1;
 constexpr uint32_t LOOP_RUNNING = 1;     // inside run, run_once, destroy or mio_sim_run: callbacks run then only
 constexpr uint32_t LOOP_DESTROYING = 2;  // starts are refused
 constexpr uint32_t LOOP_RESTING = 4;     // a host sleeps in its place, as long as loop_rest told it
+constexpr uint32_t LOOP_OWED = 8;        // a host may go by that still, whoever has run the loop since
 
 struct loop {
     const struct sys *calls;
@@ -131,6 +132,9 @@ void loop_stale_now(loop *l);
 inline void loop_stale(loop *l) {
     if (__builtin_expect((l->flags & LOOP_RESTING) != 0, 0)) loop_stale_now(l);
 }
+
+// The end of a run that may have come between a prepare and its wait: as loop_end, and tells the host. (embed.cc)
+int loop_end_run(loop *l, int result);
 
 // Takes home the buffers released elsewhere, also between runs. On the loop's thread.
 void loop_collect(loop *l);

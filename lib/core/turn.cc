@@ -21,7 +21,7 @@ namespace mio {
 int64_t loop_read_clock(loop *l) {
     const int64_t now_ns = l->with->now(l);
     if (now_ns > l->now_ns) l->now_ns = now_ns; // a clock that jumps back stands still instead
-    l->now_fresh = true;
+    l->now_fresh = loop_is_running(l); // it stands still for a turn; outside, who asks is told that of now
     return l->now_ns;
 }
 
@@ -234,7 +234,7 @@ int loop_rest(loop *l, int64_t *timeout_ns) {
     if (wait_ns != 0) {
         l->counters.polls_waited++;
         if (l->shown != nullptr) export_sleeps(l);
-        __atomic_fetch_or(&l->flags, LOOP_RESTING, __ATOMIC_RELAXED);
+        __atomic_fetch_or(&l->flags, LOOP_RESTING | LOOP_OWED, __ATOMIC_RELAXED);
     }
     *timeout_ns = wait_ns;
     return 0;
