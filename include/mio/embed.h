@@ -51,8 +51,8 @@ MIO_API MIO_CHECK_RESULT int mio_loop_prepare(mio_loop_t *loop, int64_t *timeout
 MIO_API int mio_loop_dispatch(mio_loop_t *loop);
 
 /* cb is called at most once after each prepare that said other than 0: when a call outside dispatch (a write, a timer, a
- * close) makes it stale. For hosts that do not prepare before each of their waits, or whose wait such a call may come to
- * interrupt. Without one (NULL: no longer) the descriptor becomes readable instead, which costs a system call.
+ * close, a run) makes it stale. For hosts that do not prepare before each of their waits, or whose wait such a call may
+ * come to interrupt. Without one (NULL: no longer) the descriptor becomes readable instead, which costs a system call.
  * What other threads do (posts, wakeups, stop, finished work) makes the descriptor readable in any case.
  * 0, MIO_EINVAL, MIO_EPERM: a fork's child. MIO_ENOTSUP: a loop of a simulated world. */
 MIO_API int mio_loop_on_wake(mio_loop_t *loop, mio_loop_wake_cb cb, void *arg);
