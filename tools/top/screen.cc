@@ -17,6 +17,13 @@ static std::string count(double value, const char *unit = "") {
     return text;
 }
 
+// Names come from files that anybody may have made: nothing in them is the terminal's to obey.
+static std::string printable(std::string text) {
+    for (char &c : text)
+        if (static_cast<unsigned char>(c) < ' ' || c == 127) c = '?';
+    return text;
+}
+
 static std::string duration(int64_t ns) {
     char text[32];
     const auto value = static_cast<double>(ns);
@@ -47,7 +54,7 @@ static void print_loop(const page &p, int64_t now_ns) {
     const int64_t span_ns = now_ns - from_ns;
     const double idle = span_ns <= 0 ? 0 : 100.0 * static_cast<double>(slept_ns) / static_cast<double>(span_ns);
     printf("%8lld %-12.12s %-8s %7s %7s %8s %4.0f%% %7s %7s %7s %7s %7s %7s %7s\n", static_cast<long long>(now.pid),
-           now.name[0] != 0 ? now.name : "-", now.backend, rate(&mio_metrics::turns).c_str(),
+           now.name[0] != 0 ? printable(now.name).c_str() : "-", printable(now.backend).c_str(), rate(&mio_metrics::turns).c_str(),
            rate(&mio_metrics::callbacks).c_str(), duration(now.slowest_ns).c_str(), idle < 0 ? 0 : idle > 100 ? 100 : idle,
            count(static_cast<double>(now.metrics.handles)).c_str(), count(static_cast<double>(now.metrics.requests)).c_str(),
            rate(&mio_metrics::posts).c_str(), rate(&mio_metrics::bytes_read).c_str(),
@@ -70,7 +77,7 @@ void screen_print(const std::vector<page> &pages, int64_t now_ns) {
     printf("%8s %-12s %-8s %7s %7s %8s %5s %7s %7s %7s %7s %7s %7s %7s\n", "PID", "NAME", "BACKEND", "TURNS/s", "CALLS/s",
            "LONGEST", "IDLE", "HANDLES", "REQUEST", "POSTS/s", "IN B/s", "OUT B/s", "BUFFERS", "HELD");
     for (const page &p : pages) {
-        if (p.error != 0) printf("%s: %s\n", p.path.c_str(), mio_error_text(p.error));
+        if (p.error != 0) printf("%s: %s\n", printable(p.path).c_str(), mio_error_text(p.error));
         else if (p.alive) print_loop(p, now_ns);
     }
 }
