@@ -108,27 +108,6 @@ TEST(a_run_in_between_leaves_the_host_its_wakes) {
     assert_is(host_settle(&h), -1);
 }
 
-// --- the clock --------------------------------------------------------------------------------------------------------
-
-// Asked twice while the host works, it has gone on in between; within a callback it stands still.
-TEST(the_clock_goes_on_between_two_questions_of_a_hosts) {
-    mio_loop_t *loop = loop_open();
-    HOST(h, loop);
-    assert_is(host_settle(&h), -1);
-    const int64_t resting_ns = mio_loop_now_ns(loop);
-    sleep_ns(2 * MIO_MILLISECOND);
-    ck_assert_int_ge(mio_loop_now_ns(loop) - resting_ns, 2 * MIO_MILLISECOND);
-    assert_is(mio_remote_post(mio_loop_remote(loop), [](mio_loop_t *on, int, void *) {
-        const int64_t inside_ns = mio_loop_now_ns(on);
-        sleep_ns(2 * MIO_MILLISECOND);
-        assert_is(mio_loop_now_ns(on), inside_ns);
-    }, nullptr), 0);
-    assert_ok(mio_loop_dispatch(loop));
-    const int64_t before_ns = mio_loop_now_ns(loop);
-    sleep_ns(2 * MIO_MILLISECOND);
-    ck_assert_int_ge(mio_loop_now_ns(loop) - before_ns, 2 * MIO_MILLISECOND);
-}
-
 // --- news that is none ------------------------------------------------------------------------------------------------
 
 // Bytes that somebody else has read by the time the loop looks are work for the kernel, of which nothing comes. It does
