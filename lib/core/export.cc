@@ -14,6 +14,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -39,7 +40,7 @@ struct exported { // from the loop's allocator
     mio_export_t now;
     int64_t second_ns;              // when the count of the running second began
     int64_t slowest, slowest_before; // callbacks of this second and of the one before
-    char path[256];
+    char path[PATH_MAX];            // absolute: it is removed wherever the program has gone meanwhile
 };
 
 // --- the writer -----------------------------------------------------------------------------------------------------
@@ -151,7 +152,17 @@ static int page_open_somewhere(loop *l, exported *x, const char *path) {
         return error == MIO_ENOENT ? page_open_in(l, x, MIO_EXPORT_DIRECTORY_2) : error;
     }
     memcpy(x->path, path, strlen(path) + 1);
-    return page_open(l, x);
+    int error = page_open(l, x);
+    if (error < 0 || path[0] == '/') return error;
+    char whole[PATH_MAX];
+    error = l->calls->files->realpath(path, whole);
+    if (error == 0) {
+        memcpy(x->path, whole, strlen(whole) + 1);
+        return 0;
+    }
+    l->calls->unlink(path);
+    l->calls->unmap(x->shown, PAGE);
+    return error;
 }
 
 // --- the reader -----------------------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ TEST(an_export_answers_each_mistake) {
     mio_loop_t *loop = loop_open();
     place p;
     place_make(&p);
-    char missing[128], longer[400];
+    char missing[128], longer[5000];
     snprintf(missing, sizeof missing, "%s/not/there", p.directory);
     memset(longer, 'x', sizeof longer - 1);
     longer[sizeof longer - 1] = 0;
@@ -224,6 +224,20 @@ TEST(who_runs_a_loop_that_another_process_made_is_shown) {
     }
     assert_is(child_status(child), 0);
     loop_close(loop);
+    place_end(&p);
+}
+
+TEST(a_program_that_goes_elsewhere_still_removes_its_file) {
+    KERNEL_ONLY("a world's loops are not exported");
+    mio_loop_t *loop = loop_open();
+    place p;
+    place_make(&p);
+    assert_is(chdir(p.directory), 0);
+    assert_is(mio_loop_export(loop, nullptr, "page"), 0);
+    assert_is(chdir("/"), 0);
+    assert_is(access(p.path, F_OK), 0);
+    loop_close(loop);
+    assert_is(access(p.path, F_OK), -1);
     place_end(&p);
 }
 
