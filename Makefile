@@ -47,7 +47,9 @@ set_up = $(shell ( $(1) ) >&2)$(if $(filter-out 0,$(.SHELLSTATUS)),$(error the s
 
 ifneq ($(filter-out $(unconfigured),$(goals)),)
 ifneq ($(and $(filter $(setup),$(goals)),$(if $(dry_run),,yes)),)
-$(call set_up,$(srcdir)/tools/bootstrap $(if $(filter kernels check-kernels,$(goals)),--kernels,$(if $(filter-out demo bench soak,$(filter $(setup),$(goals))),--check,$(if $(filter soak,$(goals)),--soak,--build))))
+bootstrap_level := $(or $(if $(filter kernels check-kernels,$(goals)),--kernels),$(if $(filter check-more check-deb check-cross,$(goals)),--more), \
+	$(if $(filter-out demo bench soak,$(filter $(setup),$(goals))),--check),$(if $(filter soak,$(goals)),--soak),--build)
+$(call set_up,$(srcdir)/tools/bootstrap $(strip $(bootstrap_level)))
 endif
 ifeq ($(wildcard config.mk),)
 $(call set_up,echo "not configured yet: running $(srcdir)/configure with default options" && $(srcdir)/configure -q)
