@@ -200,7 +200,7 @@ $(B)/bin/%:
 
 # Of section 3 from the headers, the others from man/: tools/make-man says how.
 man_pages := $(B)/man/made
-man_sources := $(srcdir)/tools/make-man $(srcdir)/tools/build-aux/man.awk $(srcdir)/configure.ac $(srcdir)/README.md \
+man_sources := $(srcdir)/tools/make-man $(srcdir)/tools/build-aux/man.awk $(srcdir)/tools/build-aux/man-roff.awk $(srcdir)/configure.ac $(srcdir)/README.md \
 	$(addprefix $(srcdir)/,$(public_headers)) $(wildcard $(srcdir)/include/mio/adapters/*.h $(srcdir)/man/*.in \
 	$(srcdir)/docs/*.md $(srcdir)/examples/*.c $(srcdir)/examples/*.cc)
 

@@ -4,6 +4,7 @@
 #include "ring.h"
 
 #include <poll.h>
+#include <pthread.h>
 #include <time.h>
 
 namespace api {
@@ -101,5 +102,30 @@ inline void guest_open(mio_loop_t *loop, guest *g, int of) {
 inline void guest_say(const guest *g, const char *text) {
     assert_is(send(g->peer, text, strlen(text), MSG_NOSIGNAL), static_cast<ssize_t>(strlen(text)));
 }
+
+inline void timer_counts(mio_timer_t *, void *arg) { ++*static_cast<int *>(arg); }
+inline void post_counts(mio_loop_t *, int, void *arg) { ++*static_cast<int *>(arg); }
+
+// Says something a while later, from another thread: by then the host sleeps.
+struct later {
+    pthread_t thread;
+    int after_ms;
+    int fd;               // is told "hello"; -1
+    mio_remote_t *remote; // is posted to; nullptr
+    mio_wakeup_t *wakeup; // is sent to; nullptr
+    int *posted;
+};
+
+inline void *later_run(void *arg) {
+    const later *l = static_cast<const later *>(arg);
+    sleep_ns(l->after_ms * MIO_MILLISECOND);
+    if (l->fd >= 0 && send(l->fd, "hello", 5, MSG_NOSIGNAL) != 5) abort();
+    if (l->remote != nullptr && mio_remote_post(l->remote, post_counts, l->posted) != 0) abort();
+    if (l->wakeup != nullptr && mio_wakeup_send(l->wakeup) != 0) abort();
+    return nullptr;
+}
+
+inline void later_start(later *l) { assert_is(pthread_create(&l->thread, nullptr, later_run, l), 0); }
+inline void later_end(later *l) { assert_is(pthread_join(l->thread, nullptr), 0); }
 
 }

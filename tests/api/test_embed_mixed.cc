@@ -7,8 +7,6 @@
 using namespace api;
 
 static void count_wake(mio_loop_t *, void *arg) { ++*static_cast<int *>(arg); }
-static void timer_counts(mio_timer_t *, void *arg) { ++*static_cast<int *>(arg); }
-static void post_counts(mio_loop_t *, int, void *arg) { ++*static_cast<int *>(arg); }
 
 // --- the descriptor, asked for late -----------------------------------------------------------------------------------
 

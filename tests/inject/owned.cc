@@ -38,6 +38,10 @@ void owned_buf(const mio_buf_t *buf, int delta) {
     if (wrapped_owners.count(buf->owner) == 0) bufs[buf->owner] += delta;
 }
 
+void owned_bufs(const mio_buf_t *bufs, unsigned n, int delta) {
+    for (unsigned i = 0; bufs != nullptr && i < n; i++) owned_buf(&bufs[i], delta);
+}
+
 void owned_buf_wrapped(const mio_buf_t *buf) {
     locked here;
     if (buf->owner != nullptr) wrapped_owners.insert(buf->owner);
@@ -186,6 +190,30 @@ void WRAPPED(mio_remote_release)(mio_remote_t *remote) {
         if (remote != nullptr) remotes[remote]--;
     }
     mio_remote_release(remote);
+}
+
+int WRAPPED(mio_pipe_adopt)(mio_loop_t *loop, int fd, mio_stream_t **out) {
+    inside_call here("mio_pipe_adopt");
+    const int error = mio_pipe_adopt(loop, fd, out);
+    if (error == 0) owned_fd(fd, false);
+    return error;
+}
+int WRAPPED(mio_stream_adopt)(mio_loop_t *loop, int fd, mio_buf_t *unread, unsigned n, mio_stream_t **out) {
+    inside_call here("mio_stream_adopt");
+    mio_buf_t given[MIO_BUFS_MAX] = {};
+    const unsigned kept = n < MIO_BUFS_MAX ? n : MIO_BUFS_MAX;
+    for (unsigned i = 0; unread != nullptr && i < kept; i++) given[i] = unread[i];
+    const int error = mio_stream_adopt(loop, fd, unread, n, out);
+    if (error < 0) return error;
+    owned_fd(fd, false);
+    owned_bufs(given, kept, -1);
+    return 0;
+}
+int WRAPPED(mio_udp_adopt)(mio_loop_t *loop, int fd, const mio_udp_options_t *options, mio_udp_t **out) {
+    inside_call here("mio_udp_adopt");
+    const int error = mio_udp_adopt(loop, fd, options, out);
+    if (error == 0) owned_fd(fd, false);
+    return error;
 }
 
 }

@@ -87,27 +87,23 @@ template <typename function> static void callback_run(told *t, function body) {
     if (is_test_thread && !in_child) mine->inside = inside;
 }
 
-static void bufs_owned(const mio_buf_t *bufs, unsigned n, int delta) {
-    for (unsigned i = 0; bufs != nullptr && i < n; i++) owned_buf(&bufs[i], delta);
-}
-
 // --- ours -----------------------------------------------------------------------------------------------------------
 
 static void on_read(mio_stream_t *stream, int64_t n, mio_buf_t *buf, void *arg) {
     told *t = static_cast<told *>(arg);
     if (t->over) run_fail("%s calls back after its last call", t->what);
     if (t->when == last::once || n < 0) told_over(t);
-    bufs_owned(buf, 1, 1);
+    owned_bufs(buf, 1, 1);
     callback_run(t, [=] { cb_of<mio_read_cb>(t)(stream, n, buf, t->arg); });
-    bufs_owned(buf, 1, -1);
+    owned_bufs(buf, 1, -1);
 }
 
 static void on_written(mio_stream_t *stream, int status, int64_t sent, mio_buf_t *bufs, unsigned n, void *arg) {
     told *t = static_cast<told *>(arg);
     told_over(t);
-    bufs_owned(bufs, n, 1);
+    owned_bufs(bufs, n, 1);
     callback_run(t, [=] { cb_of<mio_write_cb>(t)(stream, status, sent, bufs, n, t->arg); });
-    bufs_owned(bufs, n, -1);
+    owned_bufs(bufs, n, -1);
 }
 
 static void on_stream(mio_stream_t *stream, int status, void *arg) {
@@ -159,9 +155,9 @@ static void on_detached(mio_stream_t *stream, int status, int fd, mio_buf_t *unr
     told *t = static_cast<told *>(arg);
     told_over(t);
     owned_fd(fd, true);
-    bufs_owned(unread, n, 1);
+    owned_bufs(unread, n, 1);
     callback_run(t, [=] { cb_of<mio_detach_cb>(t)(stream, status, fd, unread, n, t->arg); });
-    bufs_owned(unread, n, -1);
+    owned_bufs(unread, n, -1);
 }
 
 static void on_moved(mio_loop_t *loop, int status, mio_stream_t *stream, void *arg) {
@@ -195,18 +191,18 @@ static void on_datagram(mio_udp_t *udp, int status, mio_datagram_t *datagram, vo
     told *t = static_cast<told *>(arg);
     if (t->over) run_fail("%s calls back after its last call", t->what);
     if (status == MIO_ECANCELED || status == MIO_EBADF) told_over(t);
-    bufs_owned(&datagram->buf, 1, 1);
+    owned_bufs(&datagram->buf, 1, 1);
     callback_run(t, [=] { cb_of<mio_datagram_cb>(t)(udp, status, datagram, t->arg); });
-    bufs_owned(&datagram->buf, 1, -1);
+    owned_bufs(&datagram->buf, 1, -1);
 }
 
 // Of a batch one record stands for all: how many calls come is the test's affair.
 static void on_datagram_sent(mio_udp_t *udp, int status, int64_t sent, mio_buf_t *bufs, unsigned n, void *arg) {
     told *t = static_cast<told *>(arg);
     if (t->when == last::once) told_over(t);
-    bufs_owned(bufs, n, 1);
+    owned_bufs(bufs, n, 1);
     callback_run(t, [=] { cb_of<mio_datagram_sent_cb>(t)(udp, status, sent, bufs, n, t->arg); });
-    bufs_owned(bufs, n, -1);
+    owned_bufs(bufs, n, -1);
 }
 
 static void on_udp_detached(mio_udp_t *udp, int status, int fd, void *arg) {
@@ -338,7 +334,7 @@ static mio_req_t write_start(mio_stream_t *stream, mio_buf_t *bufs, unsigned n, 
     const mio_req_t id = flagged ? mio_stream_write_flags(stream, bufs, n, flags, ours, t)
                                  : mio_stream_write(stream, bufs, n, ours, t);
     if (t != nullptr) told_started(t, id);
-    if (id > 0) bufs_owned(given, n, -1);
+    if (id > 0) owned_bufs(given, n, -1);
     return id;
 }
 mio_req_t WRAPPED(mio_stream_write)(mio_stream_t *stream, mio_buf_t *bufs, unsigned n, mio_write_cb cb, void *arg) {
@@ -359,7 +355,7 @@ mio_req_t WRAPPED(mio_unix_write_fds)(mio_stream_t *stream, mio_buf_t *bufs, uns
     const mio_req_t id = mio_unix_write_fds(stream, bufs, n, fds, nfds, t == nullptr ? nullptr : on_written, t);
     if (t != nullptr) told_started(t, id);
     if (id < 0) return id;
-    bufs_owned(given, n, -1);
+    owned_bufs(given, n, -1);
     for (unsigned i = 0; i < nfds; i++) owned_fd(travel[i], false);
     return id;
 }
@@ -456,12 +452,6 @@ int WRAPPED(mio_unix_listen)(mio_loop_t *loop, const char *name, size_t len, con
     else t->handle = *out;
     return error;
 }
-int WRAPPED(mio_pipe_adopt)(mio_loop_t *loop, int fd, mio_stream_t **out) {
-    inside_call here("mio_pipe_adopt");
-    const int error = mio_pipe_adopt(loop, fd, out);
-    if (error == 0) owned_fd(fd, false);
-    return error;
-}
 int WRAPPED(mio_listener_adopt)(mio_loop_t *loop, int fd, mio_listener_cb cb, void *arg, mio_listener_t **out) {
     inside_call here("mio_listener_adopt");
     if (cb == nullptr) return mio_listener_adopt(loop, fd, cb, arg, out);
@@ -473,17 +463,6 @@ int WRAPPED(mio_listener_adopt)(mio_loop_t *loop, int fd, mio_listener_cb cb, vo
     }
     t->handle = *out;
     owned_fd(fd, false);
-    return 0;
-}
-int WRAPPED(mio_stream_adopt)(mio_loop_t *loop, int fd, mio_buf_t *unread, unsigned n, mio_stream_t **out) {
-    inside_call here("mio_stream_adopt");
-    mio_buf_t given[MIO_BUFS_MAX] = {};
-    const unsigned kept = n < MIO_BUFS_MAX ? n : MIO_BUFS_MAX;
-    for (unsigned i = 0; unread != nullptr && i < kept; i++) given[i] = unread[i];
-    const int error = mio_stream_adopt(loop, fd, unread, n, out);
-    if (error < 0) return error;
-    owned_fd(fd, false);
-    bufs_owned(given, kept, -1);
     return 0;
 }
 mio_req_t WRAPPED(mio_stream_detach)(mio_stream_t *stream, mio_detach_cb cb, void *arg) {
@@ -545,23 +524,17 @@ mio_req_t WRAPPED(mio_udp_send)(mio_udp_t *udp, mio_buf_t *bufs, unsigned n, con
     told *t = cb == nullptr ? nullptr : told_new("a datagram", last::once, cb, arg, loop_of(udp), udp);
     const mio_req_t id = mio_udp_send(udp, bufs, n, to, t == nullptr ? nullptr : on_datagram_sent, t);
     if (t != nullptr) told_started(t, id);
-    if (id > 0) bufs_owned(given, n, -1);
+    if (id > 0) owned_bufs(given, n, -1);
     return id;
 }
 int WRAPPED(mio_udp_send_many)(mio_udp_t *udp, mio_datagram_t *datagrams, unsigned n, mio_datagram_sent_cb cb, void *arg,
                                mio_req_t *ids) {
     inside_call here("mio_udp_send_many");
     told *t = cb == nullptr ? nullptr : told_new("a batch", last::never, cb, arg, loop_of(udp), udp);
-    for (unsigned i = 0; datagrams != nullptr && i < n; i++) bufs_owned(&datagrams[i].buf, 1, -1);
+    for (unsigned i = 0; datagrams != nullptr && i < n; i++) owned_bufs(&datagrams[i].buf, 1, -1);
     const int error = mio_udp_send_many(udp, datagrams, n, t == nullptr ? nullptr : on_datagram_sent, t, ids);
-    for (unsigned i = 0; error < 0 && datagrams != nullptr && i < n; i++) bufs_owned(&datagrams[i].buf, 1, 1);
+    for (unsigned i = 0; error < 0 && datagrams != nullptr && i < n; i++) owned_bufs(&datagrams[i].buf, 1, 1);
     if (error < 0 && t != nullptr) t->taken = false;
-    return error;
-}
-int WRAPPED(mio_udp_adopt)(mio_loop_t *loop, int fd, const mio_udp_options_t *options, mio_udp_t **out) {
-    inside_call here("mio_udp_adopt");
-    const int error = mio_udp_adopt(loop, fd, options, out);
-    if (error == 0) owned_fd(fd, false);
     return error;
 }
 mio_req_t WRAPPED(mio_udp_detach)(mio_udp_t *udp, mio_udp_detach_cb cb, void *arg) {
