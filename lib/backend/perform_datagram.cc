@@ -71,7 +71,9 @@ static unsigned errors_fetch(loop *l, channel *c) {
         message.msg_control = control;
         message.msg_controllen = sizeof control;
         l->counters.backend_calls++;
-        const ssize_t got = l->calls->recvmsg(c->fd, &message, MSG_ERRQUEUE | MSG_DONTWAIT);
+        ssize_t got;
+        do got = l->calls->recvmsg(c->fd, &message, MSG_ERRQUEUE | MSG_DONTWAIT);
+        while (got == -EINTR); // or a report would not say whom it is about
         if (got < 0) break;
         const int error = datagram_error(&message);
         if (error != 0) report_named(l, &c->in, error, &name, message.msg_namelen);

@@ -126,6 +126,7 @@ static void way_spliced(loop *l, relay_way *w) {
     relay_touch(l, r);
     if (r->ending || (from->bits & STREAM_READ_MASK) != STREAM_READING || from->unread != nullptr) {
         way_store(l, w);
+        way_pause(l, w); // what was on its way may have arrived while the pipe was full: nobody else would end the pause
         return;
     }
     const int32_t error = way_write(l, w, nullptr, n);

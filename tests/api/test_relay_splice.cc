@@ -2,7 +2,10 @@
 // Where it has none, and in a simulated world, all but the count of pipes is the same.
 #include "relay.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
@@ -151,6 +154,49 @@ TEST(a_finish_flushes_what_is_in_the_pipe) {
     here.received = there.received;
     hear(s.a, &here);
     until_received(s.loop, &here, LOCAL_ROOM);
+}
+
+// From a thread: it does not wait for turns, as no peer does.
+struct speaker {
+    int fd;
+    uint64_t total;
+};
+static void *speak(void *arg) {
+    const auto *who = static_cast<const speaker *>(arg);
+    static char piece[65536];
+    for (uint64_t at = 0; at < who->total;) {
+        pattern_fill(piece, sizeof piece, at);
+        size_t said = 0;
+        while (said < sizeof piece) {
+            const ssize_t n = send(who->fd, piece + said, sizeof piece - said, MSG_NOSIGNAL | MSG_DONTWAIT);
+            struct pollfd room = {who->fd, POLLOUT, 0};
+            if (n > 0) said += static_cast<size_t>(n);
+            else if (errno != EAGAIN || poll(&room, 1, 20000) != 1) return nullptr;
+        }
+        at += sizeof piece;
+    }
+    return nullptr;
+}
+
+// What comes while from is paused is kept, and the pause ends by what was on its way before: nothing else may come.
+TEST(a_window_that_fills_as_splicing_begins_opens_again) {
+    KERNEL_ONLY("a world has no threads");
+    for (int round = 0; round < 20; round++) {
+        between s;
+        between_open(&s, false, false);
+        mio_relay_options_t options = relay_options();
+        options.window = 65536;
+        relay_start(&s, &options);
+        speaker who = {mio_stream_fd(s.left.client), 4 * MEGABYTE};
+        pthread_t thread;
+        assert_is(pthread_create(&thread, nullptr, speak, &who), 0);
+        inbox there = {};
+        hear(s.right.client, &there);
+        until_received(s.loop, &there, who.total);
+        assert_is(pthread_join(thread, nullptr), 0);
+        assert_is(mio_req_cancel(s.loop, s.id), 0);
+        until_told(&s);
+    }
 }
 
 // --- no pipe to be had ----------------------------------------------------------------------------------------------

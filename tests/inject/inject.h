@@ -107,7 +107,7 @@ void told_call(void *record, void (*body)(void (*cb)(), void *arg, const void *w
 // --- owned.cc -------------------------------------------------------------------------------------------------------
 
 void owned_buf(const mio_buf_t *buf, int delta); // references that the test holds
-void owned_bufs(const mio_buf_t *bufs, unsigned n, int delta);
+void owned_bufs(const mio_buf_t *list, unsigned n, int delta);
 void owned_buf_wrapped(const mio_buf_t *buf);    // its own memory: not ours to give back
 void owned_fd(int fd, bool owned);
 int owned_world_fds();                           // descriptors of a simulated world that the test was given

@@ -38,8 +38,8 @@ void owned_buf(const mio_buf_t *buf, int delta) {
     if (wrapped_owners.count(buf->owner) == 0) bufs[buf->owner] += delta;
 }
 
-void owned_bufs(const mio_buf_t *bufs, unsigned n, int delta) {
-    for (unsigned i = 0; bufs != nullptr && i < n; i++) owned_buf(&bufs[i], delta);
+void owned_bufs(const mio_buf_t *list, unsigned n, int delta) {
+    for (unsigned i = 0; list != nullptr && i < n; i++) owned_buf(&list[i], delta);
 }
 
 void owned_buf_wrapped(const mio_buf_t *buf) {
