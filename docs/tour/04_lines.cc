@@ -33,7 +33,10 @@ static void on_read(mio_stream_t *stream, int64_t n, mio_buf_t *buf, void *arg) 
         mio_handle_close(stream, nullptr, nullptr);
         return;
     }
-    if (r->rest.len > 0 && keep(mio_handle_loop(stream), r, buf)) *buf = mio_buf_take(&r->rest);
+    if (r->rest.len > 0 && keep(mio_handle_loop(stream), r, buf)) {
+        mio_buf_release(buf);                                    // else what was in it would be nobody's
+        *buf = mio_buf_take(&r->rest);
+    }
     while (const void *end = memchr(buf->base, '\n', buf->len)) {
         const size_t length = static_cast<size_t>(static_cast<const char *>(end) - buf->base);
         on_line(buf->base, length);

@@ -34,7 +34,7 @@ int main(int argc, char **argv) {
     struct ares_options options;
     const struct ares_addrinfo_hints hints = {.ai_family = AF_INET};
     const char *server = NULL;
-    int i = 1, status;
+    int i = 1, status, wrong = 0;
     memset(&options, 0, sizeof options);
     options.timeout = 2000;
     options.tries = 2;
@@ -55,11 +55,12 @@ int main(int argc, char **argv) {
     }
     if (server && ares_set_servers_ports_csv(mio_cares_channel(cares), server) != ARES_SUCCESS) {
         fprintf(stderr, "cares: '%s' is no server\n", server);
-        return 2;
+        wrong = 1;
     }
-    for (; i < argc; i++) ares_getaddrinfo(mio_cares_channel(cares), argv[i], NULL, &hints, on_found, argv[i]);
+    for (; i < argc && !wrong; i++) ares_getaddrinfo(mio_cares_channel(cares), argv[i], NULL, &hints, on_found, argv[i]);
     status = mio_loop_run(loop); /* until no query is under way */
     mio_cares_close(cares);
     ares_library_cleanup();
-    return mio_loop_destroy(loop, MIO_SECOND) == 0 && status == 0 && failed == 0 ? 0 : 1;
+    if (mio_loop_destroy(loop, MIO_SECOND) != 0 || status != 0 || failed != 0) return 1;
+    return wrong ? 2 : 0;
 }

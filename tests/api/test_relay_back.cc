@@ -15,7 +15,7 @@ TEST(what_cannot_be_carried_any_more_comes_back_behind_what_was_on_its_way) {
     struct rlimit before, less; // no pipes: a way that splices reads no more while something is in its pipe
     assert_is(getrlimit(RLIMIT_NOFILE, &before), 0);
     less = before;
-    less.rlim_cur = 0;
+    if (!on_kqueue()) less.rlim_cur = 0; // its model polls, which is refused then; and it has no splice(2)
     assert_is(setrlimit(RLIMIT_NOFILE, &less), 0);
     uint64_t offset = 0;
     for (; offset < LOCAL_ROOM / 2; offset += 65536) say(s.loop, s.left.client, 65536, offset);

@@ -183,6 +183,7 @@ static void *begins_and_leaves(void *) { // what it has begun goes on, unheard
 }
 
 static void begin_elsewhere() {
+    (void)mio_loop_run_once(the_loop, 0); // it is this thread's from now on
     pthread_t thread;
     assert_int_equal(pthread_create(&thread, nullptr, begins_and_leaves, nullptr), 0);
     assert_int_equal(pthread_join(thread, nullptr), 0);
