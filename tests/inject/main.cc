@@ -269,6 +269,7 @@ static bool holds_its_own(const api::test_case *test) {
         "a_signal_that_is_started_and_stopped_again_in_its_call_ends_once",
         "watches_are_closed_by_whoever_is_told_first",
         "a_destroyed_loop_tells_its_relays",
+        "a_relay_with_bytes_in_its_pipe_is_begun_again",
         "a_stream_moves_to_a_loop_on_another_thread",
         "a_peer_that_died_holds_the_buffers_and_nothing_else", // the kernel holds them, for minutes
         "an_export_shows_the_metrics_until_the_loop_ends",     // the loop does not sleep here
