@@ -89,4 +89,18 @@ inline bool same_addr(const mio_addr_t *a, const mio_addr_t *b) {
     return mio_addr_format(a, x, sizeof x) > 0 && mio_addr_format(b, y, sizeof y) > 0 && strcmp(x, y) == 0;
 }
 
+struct two {
+    mio_loop_t *loop;
+    mio_udp_t *a, *b;
+    mio_addr_t a_at, b_at;
+};
+
+inline two two_sockets() { // on a loop of their own
+    two t = {};
+    t.loop = loop_open();
+    t.a = udp_at(t.loop, "127.0.0.1", &t.a_at);
+    t.b = udp_at(t.loop, "127.0.0.1", &t.b_at);
+    return t;
+}
+
 }

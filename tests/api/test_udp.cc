@@ -9,20 +9,6 @@
 
 using namespace api;
 
-struct two {
-    mio_loop_t *loop;
-    mio_udp_t *a, *b;
-    mio_addr_t a_at, b_at;
-};
-
-static two two_sockets() { // on a loop of their own
-    two t = {};
-    t.loop = loop_open();
-    t.a = udp_at(t.loop, "127.0.0.1", &t.a_at);
-    t.b = udp_at(t.loop, "127.0.0.1", &t.b_at);
-    return t;
-}
-
 TEST(a_udp_socket_answers_each_mistake) {
     mio_loop_t *loop = loop_open();
     mio_udp_t *udp = nullptr;

@@ -8,20 +8,6 @@
 
 using namespace api;
 
-struct two {
-    mio_loop_t *loop;
-    mio_udp_t *a, *b;
-    mio_addr_t a_at, b_at;
-};
-
-static two two_sockets() { // on a loop of their own
-    two t = {};
-    t.loop = loop_open();
-    t.a = udp_at(t.loop, "127.0.0.1", &t.a_at);
-    t.b = udp_at(t.loop, "127.0.0.1", &t.b_at);
-    return t;
-}
-
 // --- receiving ------------------------------------------------------------------------------------------------------
 
 TEST(paused_receiving_is_silent_and_goes_on_with_what_came) {
