@@ -6,10 +6,14 @@
 //
 // With --seeds every test runs in that many worlds, one after the other in one process; worlds of an even seed also
 // make reads and writes short. Skips, failing seeds and reasons come back from the test's process in a shared page.
+//
+// Each file of tests has a runner of its own, in a process of its own: a test's process is a copy of its runner's, and
+// a leak checker looks through all that libcheck keeps there of the tests before it.
 #include "harness.h"
 
 #include <dirent.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -20,7 +24,7 @@ constexpr int LOOPS_MAX = 64;
 
 struct report { // one per test, shared with its process
     int skipped;
-    int started, ended;
+    int started, failed;
     uint64_t seed;
     char reason[200];
 };
@@ -270,7 +274,6 @@ void test_run(int number) {
         mine->seed = seed_now;
         test_run_once(test);
     }
-    mine->ended = 1;
 }
 
 // --- the run --------------------------------------------------------------------------------------------------------
@@ -327,6 +330,56 @@ static int probe_environment() {
     return error < 0 || mio_loop_destroy(loop, 0) != 0 ? 4 : 0;
 }
 
+// The tests [from, to) of in_order, by one runner.
+static void tests_run(int from, int to, fork_status forked) {
+    Suite *suite = suite_create(backend_under_test);
+    SRunner *runner = srunner_create(suite);
+    for (int i = from; i < to; i++) {
+        TCase *one = tcase_create(in_order[i]->name);
+        tcase_set_timeout(one, 30.0 + static_cast<double>(seed_count) * 0.5);
+        tcase_add_test(one, &in_order[i]->entry);
+        suite_add_tcase(suite, one);
+    }
+    srunner_set_fork_status(runner, forked);
+    srunner_run_all(runner, CK_SILENT);
+
+    TestResult **failures = srunner_failures(runner);
+    for (int i = 0; i < srunner_ntests_failed(runner); i++) {
+        const char *name = tr_tcname(failures[i]);
+        printf("FAIL %s\n     %s:%d: %s", name, tr_lfile(failures[i]), tr_lno(failures[i]), tr_msg(failures[i]));
+        for (int t = from; t < to; t++) {
+            report *one = &reports[in_order[t]->number];
+            if (strcmp(in_order[t]->name, name) != 0) continue;
+            one->failed = 1;
+            if (simulated) printf(" (seed %llu)", static_cast<unsigned long long>(one->seed));
+        }
+        printf("\n");
+    }
+    free(failures);
+    srunner_free(runner);
+}
+
+// The same in a process of its own; what such a one left undone has failed.
+static void group_run(int from, int to) {
+    fflush(stdout);
+    const pid_t child = fork();
+    if (child == 0) {
+        tests_run(from, to, CK_FORK);
+        exit(0);
+    }
+    int status = 0;
+    if (child < 0 || waitpid(child, &status, 0) != child || status != 0) {
+        printf("FAIL %s: its runner ended with %d\n", group_of(in_order[from]), status);
+        reports[in_order[from]->number].failed = 1;
+    }
+    for (int i = from; i < to; i++) {
+        report *one = &reports[in_order[i]->number];
+        if (one->started || one->failed) continue;
+        printf("FAIL %s\n     was not run\n", in_order[i]->name);
+        one->failed = 1;
+    }
+}
+
 int suite_run(int argc, char **argv) {
     if (argc == 2 && strcmp(argv[1], "--probe-environment") == 0) return probe_environment();
     const char *&backend = backend_under_test, *filter = "";
@@ -345,41 +398,25 @@ int suite_run(int argc, char **argv) {
     if (n < 0) return usage();
     if (!simulated) seed_count = 1;
 
-    Suite *suite = suite_create(backend);
-    SRunner *runner = srunner_create(suite);
-    for (int i = 0; i < n; i++) {
-        if (listed) printf("%s %s\n", group_of(in_order[i]), in_order[i]->name);
-        TCase *one = tcase_create(in_order[i]->name);
-        tcase_set_timeout(one, 30.0 + static_cast<double>(seed_count) * 0.5);
-        tcase_add_test(one, &in_order[i]->entry);
-        suite_add_tcase(suite, one);
+    if (listed) {
+        for (int i = 0; i < n; i++) printf("%s %s\n", group_of(in_order[i]), in_order[i]->name);
+        return 0;
     }
-    if (listed) return 0;
-    srunner_set_fork_status(runner, forked ? CK_FORK : CK_NOFORK);
-    srunner_run_all(runner, CK_SILENT);
+    for (int from = 0, to = 0; from < n; from = to) {
+        while (to < n && (!forked || strcmp(in_order[from]->file, in_order[to]->file) == 0)) to++;
+        if (forked) group_run(from, to);
+        else tests_run(from, to, CK_NOFORK);
+    }
 
     int failed = 0, skipped = 0;
-    const int results = srunner_ntests_failed(runner);
-    TestResult **failures = srunner_failures(runner);
-    for (int i = 0; i < results; i++) {
-        const char *name = tr_tcname(failures[i]);
-        uint64_t at_seed = 0;
-        for (int t = 0; t < n; t++)
-            if (strcmp(in_order[t]->name, name) == 0) at_seed = reports[in_order[t]->number].seed;
-        printf("FAIL %s\n     %s:%d: %s", name, tr_lfile(failures[i]), tr_lno(failures[i]), tr_msg(failures[i]));
-        if (simulated) printf(" (seed %llu)", static_cast<unsigned long long>(at_seed));
-        printf("\n");
-        failed++;
-    }
-    free(failures);
     for (int i = 0; i < n; i++) {
         const report *one = &reports[in_order[i]->number];
-        if (!one->skipped) continue;
+        failed += one->failed;
+        if (!one->skipped || one->failed) continue;
         printf("skip %s: %s\n", in_order[i]->name, one->reason);
         skipped++;
     }
     printf("api[%s]: %d passed, %d failed, %d skipped\n", on_kqueue() ? "kqueue-model" : backend, n - failed - skipped, failed, skipped);
-    srunner_free(runner);
     return failed == 0 ? 0 : 1;
 }
 
