@@ -428,7 +428,7 @@ run_suites = $(suite_unit) $(call suite_api,$(BACKENDS)) \
 .PHONY: check check-tests check-quick check-unit check-api $(BACKENDS:%=check-%) check-kqueue check-abi check-examples check-inject check-kernel \
 	check-includes check-configure check-readme check-docs check-http torture
 check:
-	$(call test,$(running_tests) $(odr_built) man,$(suite_includes) $(suite_called) $(suite_mutation) $(suite_configure) $(suite_abi) $(suite_readme) $(suite_docs) $(suite_tracing) $(run_suites) $(suite_kernel))
+	$(call test,$(running_tests) $(odr_built) man,$(suite_includes) $(suite_called) $(suite_mutation) $(suite_configure) $(suite_abi) $(suite_readme) $(suite_docs) $(suite_tracing) $(suite_kernel) $(run_suites))
 # What runs code of the library: what a sanitizer can say something about.
 check-tests:
 	$(call test,$(running_tests),$(run_suites))
