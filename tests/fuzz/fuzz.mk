@@ -34,7 +34,7 @@ fuzz:
 	@$(srcdir)/tests/fuzz/run $(fuzz_built) $(B)/fuzz $(or $(FUZZ_SECONDS),600) $(fuzz_names)
 check-fuzz:
 	$(build_fuzzers)
-	@$(srcdir)/tools/run-tests -l $(B)/log -t 900 \
+	@$(srcdir)/tools/run-tests -l $(B)/log -t 2700 \
 		'fuzz=$(srcdir)/tests/fuzz/run $(fuzz_built) $(B)/fuzz $(or $(FUZZ_SECONDS),60) $(fuzz_names)'
 # Writes tests/fuzz/corpus anew: the fewest inputs that reach what it, and what the runs came to know, reach.
 fuzz-corpus:
