@@ -66,6 +66,7 @@ extern slot *mine;
 extern bool on_sim;
 
 [[noreturn]] void run_test(int number, const plan *p); // in its process
+bool run_must_pass();                                  // its plan is never noticed
 [[noreturn]] __attribute__((format(printf, 1, 2))) void run_fail(const char *format, ...);
 
 // --- the test's state -----------------------------------------------------------------------------------------------

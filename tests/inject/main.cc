@@ -27,7 +27,8 @@ namespace inject {
 void run_prepare();
 
 constexpr int JOBS_MAX = 16;
-constexpr int64_t LIMIT_NS = 5 * MIO_SECOND;        // of a run
+constexpr int64_t LIMIT_NS = 5 * MIO_SECOND;        // of a run that waits by itself
+constexpr int64_t HANG_NS = 100 * MIO_SECOND;       // in the library, or that must pass: the limits of a run add up to less
 constexpr int TESTS_MAX = 1024;
 
 struct job {
@@ -36,6 +37,7 @@ struct job {
     plan p;
     slot *shared;
     int64_t began_ns;
+    bool is_its_own; // the test waits, and not in the library
 };
 
 struct known_test {
@@ -106,11 +108,11 @@ static const char *job_verdict(job *j, int status, bool late) {
     static char why[500];
     slot *s = j->shared;
     if (s->result == outcome::failed) return s->message;
-    if (late && s->inside == nullptr) {
-        s->result = outcome::stalled; // the test waits, and not in the library
+    if (late && j->is_its_own) {
+        s->result = outcome::stalled;
         return nullptr;
     }
-    if (late) snprintf(why, sizeof why, "hangs in %s", s->inside);
+    if (late) snprintf(why, sizeof why, "hangs in %s", s->inside == nullptr ? "the test" : s->inside);
     else if (WIFSIGNALED(status)) snprintf(why, sizeof why, "ended by signal %d in %s", WTERMSIG(status), s->inside == nullptr ? "the test" : s->inside);
     else if (WEXITSTATUS(status) != 0) snprintf(why, sizeof why, "ended with status %d", WEXITSTATUS(status));
     else if (s->result == outcome::running) snprintf(why, sizeof why, "ended by itself");
@@ -170,11 +172,12 @@ static job *job_wait(int allowed) {
         job *free_one = nullptr;
         for (int i = 0; i < jobs_wanted; i++) {
             job *j = &jobs[i];
-            if (j->process != 0 && clock_ns() - j->began_ns > LIMIT_NS) {
+            j->is_its_own = j->shared->inside == nullptr && !is_never_noticed(&j->p);
+            if (j->process != 0 && clock_ns() - j->began_ns > (j->is_its_own ? LIMIT_NS : HANG_NS)) {
                 kill(-j->process, SIGKILL);
                 while (waitpid(j->process, &status, 0) < 0 && errno == EINTR) {
                 }
-                job_over(j, status, true);
+                job_over(j, status, WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL); // else it had ended
             }
             if (j->process == 0) free_one = j;
             else running++;

@@ -59,6 +59,8 @@ static test::open_fds fds_before;
 static struct rlimit limit_before; // of descriptors: some tests lower it
 static plan injected;
 
+bool run_must_pass() { return is_never_noticed(&injected); }
+
 // --- ending ---------------------------------------------------------------------------------------------------------
 
 static void message_write(char *to, size_t size, const char *format, va_list arguments) {
@@ -147,13 +149,14 @@ static void fresh_loop_works() {
     if (mio_stream_read_exact(f.client, &room, 5, fresh_answer, &f) < 0) run_fail("no fresh read");
     const int ran = on_sim ? mio_sim_run(world, MIO_MINUTE) : mio_loop_run(f.loop);
     if (ran != 0 || !f.ticked || !f.echoed) run_fail("a fresh loop ends with %d, %s", ran, f.ticked ? "no echo" : "no timer");
-    if (mio_loop_destroy(f.loop, MIO_SECOND) != 0) run_fail("a fresh loop is not destroyed clean");
+    if (mio_loop_destroy(f.loop, 20 * MIO_SECOND) != 0) run_fail("a fresh loop is not destroyed clean");
     if (world != nullptr && mio_sim_destroy(world) != 0) run_fail("a fresh world is not destroyed clean");
 }
 
 // A worker may still be at a job that was left behind: what it has comes home when it is done.
 static void workers_await() {
-    constexpr int TRIES = 400;
+    inside_call here("the workers, after the test");
+    constexpr int TRIES = 4000;
     const struct timespec pause = {0, 5000000};
     for (int i = 0; i < TRIES; i++) {
         const bool memory = test::failing_alive() != memory_before && !mine->memory_left;
@@ -177,11 +180,13 @@ static void workers_await() {
     told_examine();
     if (injected.nth != 0) workers_await();
     children_end();
+    mine->inside = "the reaper, after the test";
     int64_t memory = test::failing_alive() - memory_before;
-    for (int tries = 0; has_had_children && memory != 0 && tries < 2000; tries++) { // a thread reaps, and gives back last
+    for (int tries = 0; has_had_children && memory != 0 && tries < 20000; tries++) { // a thread reaps, and gives back last
         usleep(1000);
         memory = test::failing_alive() - memory_before;
     }
+    mine->inside = nullptr;
     const int fds = test::open_fds_new(&fds_before);
     if (injected.nth == 0) {
         mine->memory_left = memory != 0;
