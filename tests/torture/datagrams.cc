@@ -78,10 +78,15 @@ static bool same(const mio_addr_t *a, const mio_addr_t *b) {
 
 // --- pieces ---------------------------------------------------------------------------------------------------------
 
+// The same seed may run in other processes, and a port that was theirs be ours now.
+static uint32_t ours() {
+    return static_cast<uint32_t>(now.seed * 2654435761u) ^ (now.sim ? 0 : static_cast<uint32_t>(getpid()) * 2246822519u);
+}
+
 static char byte_of(uint32_t number, size_t at) { return static_cast<char>('a' + (number * 7 + at) % 23); }
 
 static void piece_fill(char *to, size_t len, socket_of *from, const mio_addr_t *at) {
-    const uint32_t number = static_cast<uint32_t>(piece_count), magic = static_cast<uint32_t>(now.seed * 2654435761u) ^ number;
+    const uint32_t number = static_cast<uint32_t>(piece_count), magic = ours() ^ number;
     if (len < HEAD) { // too short to be told apart
         memset(to, '-', len);
         return;
@@ -98,7 +103,7 @@ static void piece_check(socket_of *s, const mio_datagram_t *d) {
     memcpy(&number, d->buf.base, 4);
     memcpy(&magic, d->buf.base + 4, 4);
     say("  piece %u", number);
-    if (number >= static_cast<uint32_t>(piece_count) || magic != (static_cast<uint32_t>(now.seed * 2654435761u) ^ number)) {
+    if (number >= static_cast<uint32_t>(piece_count) || magic != (ours() ^ number)) {
         if (s->family != AF_UNIX && !now.sim) return; // somebody else's: the ports of a machine are everybody's
         fail("socket %d received what nobody sent", s->number);
     }

@@ -361,6 +361,12 @@ void listeners_open() {
     if (error < 0) fail("no first listener: %s", mio_error_name(error));
 }
 
+bool listeners_are_over() {
+    for (const listening *l = listeners; l != nullptr; l = l->next)
+        if (l->closing && !l->dead) return false;
+    return true;
+}
+
 void listeners_check() {
     for (const listening *l = listeners; l != nullptr; l = l->next)
         if (l->closing && !l->dead) fail("listener %d does not close", l->number);

@@ -206,6 +206,7 @@ void act_listener(connection *c);
 const mio_addr_t *listener_address(bool alive); // of any; NULL: there is none
 void connect_disturb(connection *c, request *r);
 void listeners_open();
+bool listeners_are_over();
 void listeners_check();
 void listeners_resume();
 void probes_start();
@@ -230,6 +231,7 @@ void faults_schedule();
 
 void act_other(connection *c); // of a timer, hook, wakeup, post or kept buffer
 void others_quiet();
+bool others_are_over();
 void others_check();
 void others_close();
 void others_clear();

@@ -211,6 +211,16 @@ void others_quiet() {
     }
 }
 
+bool others_are_over() {
+    for (const other *o = others; o != nullptr; o = o->next) {
+        if (o->abandoned) continue;
+        if (o->closing ? !o->dead : o->what == other_kind::wakeup && o->active) return false;
+    }
+    for (unsigned i = 0; i < now.loop_count; i++)
+        if (posts_told[i] != posts_made[i]) return false;
+    return true;
+}
+
 void others_check() {
     for (const other *o = others; o != nullptr; o = o->next) {
         if (o->closing && !o->dead && !o->abandoned) fail("a timer, hook or wakeup does not close");

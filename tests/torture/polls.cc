@@ -147,7 +147,7 @@ static void poll_open_act() {
 static void peer_close_check(polled *p) {
     char text[64];
     ssize_t n;
-    int tries = noun_is_on(&noun_processes) ? 5000 : 0; // a child has it, too, until it runs its program
+    int tries = noun_is_on(&noun_processes) ? 20000 : 0; // a child has it, too, until it runs its program
     do {
         while ((n = recv(p->peer, text, sizeof text, MSG_DONTWAIT)) > 0) {
         }

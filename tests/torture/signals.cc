@@ -169,6 +169,14 @@ static void signals_act() {
 
 // --- the end --------------------------------------------------------------------------------------------------------
 
+static bool signals_are_over() {
+    for (const watcher *w = watchers; w != nullptr && !now.sim; w = w->next) {
+        if (w->closing && !w->dead) return false;
+        if (is_usable(w) && w->started && (w->stopped || (w->once ? w->most > 0 : w->told < w->least))) return false;
+    }
+    return true;
+}
+
 static void signals_check() {
     for (const watcher *w = watchers; w != nullptr; w = w->next) {
         if (w->closing && !w->dead) fail("a signal does not close");
@@ -202,6 +210,6 @@ static void signals_clear() {
     recent_forget();
 }
 
-const noun noun_signals = {"signals", true, nullptr, signals_act, nullptr, nullptr, signals_check, signals_close, signals_clear};
+const noun noun_signals = {"signals", true, nullptr, signals_act, nullptr, signals_are_over, signals_check, signals_close, signals_clear};
 
 }
