@@ -18,11 +18,13 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 namespace mio {
@@ -303,15 +305,21 @@ inline void channel_drop(channel *c) {
 
 // --- sockets --------------------------------------------------------------------------------------------------------
 
-inline int listen_loopback(int type_flags) {
+// A port where nobody listens, nor anybody else begins to.
+inline int bind_loopback(int type_flags) {
     const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | type_flags, 0);
     struct sockaddr_in any = {};
     any.sin_family = AF_INET;
     any.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     assert_int_equal(bind(fd, reinterpret_cast<struct sockaddr *>(&any), sizeof any), 0);
-    assert_int_equal(listen(fd, 256), 0);
     connect_target_len = sizeof connect_target;
     assert_int_equal(getsockname(fd, reinterpret_cast<struct sockaddr *>(&connect_target), &connect_target_len), 0);
+    return fd;
+}
+
+inline int listen_loopback(int type_flags) {
+    const int fd = bind_loopback(type_flags);
+    assert_int_equal(listen(fd, 256), 0);
     return fd;
 }
 
@@ -321,6 +329,28 @@ inline int connect_loopback() {
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     assert_int_equal(connect(fd, reinterpret_cast<struct sockaddr *>(&connect_target), connect_target_len), 0);
     return fd;
+}
+
+// Loopback is quick, but not instant: a thread of the kernel's carries what comes while it is busy.
+inline void wait_until(bool (*is_so)(int fd, int n), int fd, int n) {
+    for (int i = 0; i < 20000 && !is_so(fd, n); i++) usleep(1000);
+    assert_true(is_so(fd, n));
+}
+
+inline bool has_bytes(int fd, int n) {
+    int there = 0;
+    return ioctl(fd, FIONREAD, &there) == 0 && there >= n;
+}
+
+inline bool has_connections(int listener, int n) { // to be accepted
+    struct tcp_info info;
+    socklen_t len = sizeof info;
+    return getsockopt(listener, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 && info.tcpi_unacked >= static_cast<uint32_t>(n);
+}
+
+inline bool has_news(int fd, int events) { // of poll(2)
+    struct pollfd one = {fd, static_cast<short>(events), 0};
+    return ::poll(&one, 1, 0) > 0;
 }
 
 inline void tcp_pair(int ends[2]) {

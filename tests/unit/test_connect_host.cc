@@ -85,9 +85,12 @@ static int scene_close(void **) {
     return test::failing_close();
 }
 
+// The next address is tried because one has failed, not because time has passed.
 static mio_req_t start() {
     mio_stream_t *stream;
-    return mio_tcp_connect_host(loop_public(l), "host.example", MIO_TEXT, port, nullptr, on_connect, nullptr, &stream);
+    mio_connect_host_options_t options = MIO_CONNECT_HOST_OPTIONS_INIT;
+    options.stagger_ns = 60 * MIO_MINUTE;
+    return mio_tcp_connect_host(loop_public(l), "host.example", MIO_TEXT, port, &options, on_connect, nullptr, &stream);
 }
 
 static void until_told() {

@@ -9,6 +9,7 @@
 
 #include <fcntl.h>
 #include <initializer_list>
+#include <poll.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -62,6 +63,8 @@ static void accepted_descriptors_too(void **) {
     for (int wanted = 0; wanted < 2; wanted++) {
         const int client = calls->socket(AF_INET, SOCK_STREAM, 0);
         assert_int_equal(calls->connect(client, any, len), 0);
+        struct pollfd one = {listener, POLLIN, 0};
+        assert_int_equal(poll(&one, 1, 20000), 1);
         const int accepted = calls->accept4(listener, nullptr, nullptr, wanted != 0 ? SOCK_CLOEXEC | SOCK_NONBLOCK : 0);
         assert_true(accepted >= 0);
         assert_int_equal(is_cloexec(accepted), wanted);

@@ -50,7 +50,7 @@ static scene *scene_unix(void **state, uint16_t flags) {
 // Waits until the kernel has moved it: loopback is quick, but not instant.
 static void wait_readable(int fd, int bytes) {
     char scratch[65536];
-    for (int i = 0; i < 1000; i++) {
+    for (int i = 0; i < 20000; i++) {
         const ssize_t n = recv(fd, scratch, sizeof scratch, MSG_PEEK | MSG_DONTWAIT);
         if (n >= bytes) return;
         usleep(1000);
@@ -107,7 +107,7 @@ static void test_doubtful_a_short_read_proves_nothing(void **state) {
     shutdown(s->peer, SHUT_WR);
     wait_readable(s->c->fd, 1);
     assert_true(perform(s->l, &s->c->in, s->doubtful, &s->received));
-    usleep(1000);
+    wait_until(has_news, s->c->fd, POLLRDHUP);
     assert_true(perform(s->l, &s->c->in, s->doubtful, &s->received));
     expect(s->l, 1, FINISH_MORE);
     expect(s->l, 0, 0); // the end
@@ -297,7 +297,7 @@ static void test_a_dead_peer_raises_no_signal(void **state) {
     char text[] = "x";
     lane_add(&s->c->writes, op_code::write, text, 1, 1);
     int64_t result = 0;
-    for (int i = 0; i < 100 && result >= 0; i++) {
+    for (int i = 0; i < 20000 && result >= 0; i++) {
         fake_start(&s->c->out, op_code::send);
         assert_true(perform(s->l, &s->c->out, s->doubtful, &s->received));
         result = fake_take(s->l).result;
@@ -319,6 +319,7 @@ static void test_accept_until_eagain(void **state) {
     scene *s = scene_listen(state);
     int clients[3];
     for (int &client : clients) client = connect_loopback();
+    wait_until(has_connections, s->c->fd, 3);
     plan(CALL_ACCEPT, -EINTR);
     assert_false(perform(s->l, &s->c->in, s->doubtful, &s->received));
     assert_int_equal(fake_done(s->l), 3);
@@ -336,6 +337,7 @@ static void test_accept_takes_16_at_most(void **state) {
     scene *s = scene_listen(state);
     int clients[20];
     for (int &client : clients) client = connect_loopback();
+    wait_until(has_connections, s->c->fd, 20);
     assert_true(perform(s->l, &s->c->in, s->doubtful, &s->received));
     assert_int_equal(fake_done(s->l), PERFORM_ACCEPTS);
     assert_false(perform(s->l, &s->c->in, s->doubtful, &s->received));
@@ -348,6 +350,7 @@ static void test_accept_stops_when_the_ring_is_full(void **state) {
     scene *s = scene_listen(state);
     int clients[4];
     for (int &client : clients) client = connect_loopback();
+    wait_until(has_connections, s->c->fd, 4);
     s->l->done_tail = s->l->done_head + 62;
     assert_true(perform(s->l, &s->c->in, s->doubtful, &s->received));
     assert_int_equal(done_room(s->l), 0);
@@ -393,11 +396,12 @@ static void test_connect_later(void **state) {
 
 static void test_connect_refused(void **state) {
     scene *s = scene_connect(state);
-    close(listen_loopback(0));
+    s->peer = bind_loopback(0);
     const bool over = perform_connect(s->l, s->c);
     if (over) {
         assert_int_equal(fake_settled(s->l, &s->c->out), MIO_ECONNREFUSED);
     } else {
+        wait_until(has_news, s->c->fd, POLLOUT);
         assert_true(perform(s->l, &s->c->out, s->doubtful, &s->received));
         expect(s->l, MIO_ECONNREFUSED, 0);
     }

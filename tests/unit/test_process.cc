@@ -27,9 +27,9 @@ static mio_process_exit_t told;
 static int calls;
 
 static int scene_close(void **) {
-    assert_int_equal(mio_loop_destroy(loop_public(l), MIO_SECOND), 0);
+    assert_int_equal(mio_loop_destroy(loop_public(l), 20 * MIO_SECOND), 0);
     // A thread may still be giving back what it had.
-    for (int tries = 0; test::failing_alive() != 0 && tries < 5000; tries++) usleep(1000);
+    for (int tries = 0; test::failing_alive() != 0 && tries < 20000; tries++) usleep(1000);
     return test::failing_close();
 }
 

@@ -144,10 +144,7 @@ static void test_out_of_band_mark(void **state) {
     assert_int_equal(send(peer, "!", 1, MSG_OOB), 1);
     assert_int_equal(send(peer, "cde", 3, 0), 3);
     usleep(20000);
-    poll(l, 100);
-    poll(l, 0);
-    poll(l, 0);
-    assert_int_equal(fake_done(l), 2);
+    poll_for(l, 2);
     expect(l, c, 2, FINISH_MORE);
     expect(l, c, 3, FINISH_MORE);
     assert_memory_equal(pool_memory, "cde", 3);
@@ -180,10 +177,9 @@ static void unread_stream(loop *l, channel *c, int peer) {
     const unsigned before = events_seen;
     for (int i = 0; i < 1000; i++) {
         assert_int_equal(send(peer, "x", 1, MSG_DONTWAIT), 1);
+        wait_until(has_bytes, c->fd, i + 1);
         poll(l, 0);
     }
-    usleep(1000);
-    poll(l, 0);
     assert_true(events_seen - before <= 20);
     assert_int_equal(fake_done(l), 0);
     assert_int_equal(calls(CALL_CTL), 3);
@@ -231,7 +227,7 @@ static void test_end_of_an_unread_stream_is_kept(void **state) {
         cancel(l, &c->in);
         for (int i = 0; i < 40; i++) { // until it is not watched any more
             assert_int_equal(write(peer, "x", 1), 1);
-            usleep(300);
+            wait_until(has_bytes, c->fd, i + 1);
             poll(l, 0);
         }
         if (reset != 0) {

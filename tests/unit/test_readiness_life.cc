@@ -59,7 +59,7 @@ static void test_duplicate_keeps_the_file_alive(void **state) {
     const int kept = dup(c->fd);
     drop(l, c);
     assert_int_equal(write(peer, "x", 1), 1);
-    usleep(2000);
+    wait_until(has_bytes, kept, 1);
     const unsigned before = events_seen;
     poll(l, 5);
     assert_int_equal(events_seen, before);
@@ -77,7 +77,7 @@ static void test_removal_may_fail(void **state) {
     plan(CALL_CTL, -EIO);
     drop(l, c);
     assert_int_equal(write(peer, "x", 1), 1);
-    poll(l, 100);
+    for (int i = 0; i < 20 && events_seen == 0; i++) poll(l, 1000);
     poll(l, 0);
     assert_int_equal(events_seen, 1); // it was told, and nobody believed it
     assert_int_equal(fake_done(l), 0);
@@ -166,7 +166,7 @@ static void test_connect_and_talk(void **state) {
 
 static void test_connect_refused(void **state) {
     auto *l = static_cast<loop *>(*state);
-    close(listen_loopback(0));
+    const int nobody = bind_loopback(0);
     channel *c = channel_make(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), CHANNEL_TCP);
     submit(l, &c->out, op_code::connect);
     if (queue_empty(l->settled)) {
@@ -176,6 +176,7 @@ static void test_connect_refused(void **state) {
         assert_int_equal(fake_settled(l, &c->out), MIO_ECONNREFUSED);
     }
     drop(l, c);
+    close(nobody);
 }
 
 // A listener whose backlog is full answers nothing.
@@ -188,6 +189,7 @@ static void test_connect_to_a_black_hole(void **state) {
         other = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
         connect(other, reinterpret_cast<struct sockaddr *>(&connect_target), connect_target_len);
     }
+    wait_until(has_connections, listener, 1);
     channel *c = channel_make(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), CHANNEL_TCP);
     submit(l, &c->out, op_code::connect);
     poll(l, 20);
@@ -279,8 +281,8 @@ static void test_wake_ends_the_wait_each_time(void **state) {
     auto *l = static_cast<loop *>(*state);
     for (int i = 0; i < 5; i++) {
         pthread_t thread;
+        const int64_t begun_ns = sys_real.monotonic_ns(); // before it: it may be over when this thread goes on
         assert_int_equal(pthread_create(&thread, nullptr, wake_later, l), 0);
-        const int64_t begun_ns = sys_real.monotonic_ns();
         assert_int_equal(backend_epoll.poll(l, -1), 0);
         assert_true(sys_real.monotonic_ns() - begun_ns >= 10 * 1000000);
         pthread_join(thread, nullptr);

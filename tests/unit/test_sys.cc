@@ -13,6 +13,7 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -73,6 +74,12 @@ static void test_errors_are_negated(void **) {
     assert_int_equal(sys_real.epoll_wait_ns(-1, &event, 1, 0), -EBADF);
 }
 
+// Loopback is quick, but not instant.
+static void wait_readable(int fd) {
+    struct pollfd one = {fd, POLLIN, 0};
+    assert_int_equal(poll(&one, 1, 20000), 1);
+}
+
 static void test_a_connection(void **) {
     const int listener = sys_real.socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_true(listener >= 0);
@@ -94,11 +101,13 @@ static void test_a_connection(void **) {
 
     const int client = sys_real.socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_int_equal(sys_real.connect(client, any, len), 0);
+    wait_readable(listener);
     const int server = sys_real.accept4(listener, any, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
     assert_true(server >= 0);
     char buf[16] = {};
     assert_int_equal(sys_real.recv(server, buf, sizeof(buf), MSG_DONTWAIT), -EAGAIN);
     assert_int_equal(sys_real.send(client, "abc", 3, MSG_NOSIGNAL), 3);
+    wait_readable(server);
     assert_int_equal(sys_real.recv(server, buf, sizeof(buf), 0), 3);
     assert_memory_equal(buf, "abc", 3);
 
@@ -110,6 +119,7 @@ static void test_a_connection(void **) {
     struct iovec room = {buf, sizeof(buf)};
     message.msg_iov = &room;
     message.msg_iovlen = 1;
+    wait_readable(server);
     assert_int_equal(sys_real.recvmsg(server, &message, 0), 5);
     assert_memory_equal(buf, "defgh", 5);
 
@@ -123,6 +133,7 @@ static void test_a_connection(void **) {
     assert_true(copy >= 0 && (fcntl(copy, F_GETFD) & FD_CLOEXEC) != 0);
     assert_int_equal(sys_real.close(copy), 0);
     assert_int_equal(sys_real.shutdown(client, SHUT_WR), 0);
+    wait_readable(server);
     assert_int_equal(sys_real.recv(server, buf, sizeof(buf), 0), 0);
     assert_int_equal(sys_real.close(server), 0);
     assert_int_equal(sys_real.close(client), 0);
