@@ -1,7 +1,7 @@
 // What the tests of the ring share: streams whose other end is a descriptor of the test's, and waiting that gives up.
 #pragma once
 
-#include "harness.h"
+#include "await.h"
 
 #include <errno.h>
 #include <sys/socket.h>
@@ -20,10 +20,11 @@ struct half {
     int peer;
 };
 
+// A call on it gives up when the test is lost: its loop, on another thread, may be stopped for a while.
 inline void patience_set(int fd) {
-    const struct timeval patience = {2, 0};
-    assert_is(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience), 0);
-    assert_is(setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience), 0);
+    const struct timeval most = {static_cast<time_t>(patience(EVER) / MIO_SECOND), 0};
+    assert_is(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &most, sizeof most), 0);
+    assert_is(setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &most, sizeof most), 0);
 }
 
 inline half half_open(mio_loop_t *loop, int of) {
@@ -56,6 +57,19 @@ inline void peer_send(int fd, size_t n, uint64_t offset) {
     assert_is(send(fd, bytes, n, MSG_NOSIGNAL), static_cast<ssize_t>(n));
 }
 
+// All n, or what came before the end or an error. A process that was stopped and goes on may be told EINTR.
+inline ssize_t peer_receive(int fd, char *to, size_t n) {
+    size_t got = 0;
+    while (got < n) {
+        const ssize_t some = recv(fd, to + got, n - got, 0);
+        if (some < 0 && errno == EINTR) continue;
+        if (some < 0 && got == 0) return some;
+        if (some <= 0) break;
+        got += static_cast<size_t>(some);
+    }
+    return static_cast<ssize_t>(got);
+}
+
 // libcheck writes to a file for each of its assertions: what is asked for every byte or callback is asked here.
 inline void must(bool holds, const char *what) {
     if (!holds) ck_abort_msg("%s", what);
@@ -65,12 +79,12 @@ inline void turns(mio_loop_t *loop, int n) {
     for (int i = 0; i < n; i++) assert_ok(mio_loop_run_once(loop, 0));
 }
 
-// Until *calls has reached so many; two seconds are for ever here.
+// Until *calls has reached so many.
 inline void run_until(mio_loop_t *loop, const int *calls, int wanted, const char *what) {
-    const int64_t end_ns = clock_ns() + patience(2 * MIO_SECOND);
+    const int64_t end_ns = clock_ns() + patience(EVER);
     while (*calls < wanted) {
-        assert_ok(mio_loop_run_once(loop, 5 * MIO_MILLISECOND));
         ck_assert_msg(clock_ns() < end_ns, "%s: %d of %d", what, *calls, wanted);
+        assert_ok(mio_loop_run_once(loop, 5 * MIO_MILLISECOND));
     }
 }
 
@@ -79,6 +93,7 @@ inline uint64_t received_until_end(int fd) {
     uint64_t received = 0;
     for (;;) {
         const ssize_t n = recv(fd, bytes, sizeof bytes, 0);
+        if (n < 0 && errno == EINTR) continue;
         if (n <= 0) {
             ck_assert_msg(n == 0 || errno == ECONNRESET, "no end after %llu bytes, errno %d",
                           static_cast<unsigned long long>(received), errno);

@@ -91,13 +91,13 @@ static void race_round(race *r) {
 }
 
 static void race_drain(race *r) {
-    const int64_t end_ns = clock_ns() + 2 * MIO_SECOND;
+    const int64_t end_ns = clock_ns() + patience(EVER);
     r->how = READ_START;
     race_start(r);
     while (r->received < r->sent) {
-        assert_ok(mio_loop_run_once(r->loop, MIO_MILLISECOND));
         ck_assert_msg(clock_ns() < end_ns, "%llu of %llu bytes came", static_cast<unsigned long long>(r->received),
                       static_cast<unsigned long long>(r->sent));
+        assert_ok(mio_loop_run_once(r->loop, MIO_MILLISECOND));
     }
     assert_is(r->received, r->sent);
 }
@@ -222,7 +222,7 @@ TEST(a_listener_closed_while_it_accepts_leaves_no_connection_without_an_end) {
         run_to_end(loop);
         for (int fd : fds) {
             char byte;
-            const ssize_t n = recv(fd, &byte, 1, 0);
+            const ssize_t n = peer_receive(fd, &byte, 1);
             ck_assert_msg(n == 0 || errno == ECONNRESET, "round %d: no end, errno %d", round, errno);
             close(fd);
         }
@@ -324,7 +324,7 @@ TEST(a_thousand_writes_cancelled_while_they_complete_count_every_byte) {
             else assert_is(post.sent, 0); // there was room for all of it
             char back[3000];
             for (size_t at = 0; at < static_cast<size_t>(post.sent);) {
-                const ssize_t got = recv(mine.peer, back, static_cast<size_t>(post.sent) - at, 0);
+                const ssize_t got = peer_receive(mine.peer, back, static_cast<size_t>(post.sent) - at);
                 ck_assert_int_gt(got, 0);
                 ck_assert(pattern_is(back, static_cast<size_t>(got), accepted + at));
                 at += static_cast<size_t>(got);
