@@ -19,7 +19,7 @@ TEST(what_cannot_be_carried_any_more_comes_back_behind_what_was_on_its_way) {
     assert_is(setrlimit(RLIMIT_NOFILE, &less), 0);
     uint64_t offset = 0;
     for (; offset < LOCAL_ROOM / 2; offset += 65536) say(s.loop, s.left.client, 65536, offset);
-    for (int i = 0; i < 20000 && mio_stream_queued_bytes(s.left.client) != 0; i++) run_for(s.loop, MIO_MILLISECOND);
+    ck_assert(comes(s.loop, [&] { return mio_stream_queued_bytes(s.left.client) == 0; }));
     run_for(s.loop, 2 * MIO_MILLISECOND);
     assert_is(setrlimit(RLIMIT_NOFILE, &before), 0);
     ck_assert_uint_gt(mio_stream_queued_bytes(s.b), 0);
@@ -38,6 +38,7 @@ TEST(a_relay_to_a_stream_that_still_connects_ends_at_once) {
     mio_loop_t *loop = loop_open();
     hole black;
     hole_open(loop, &black);
+    int64_t limit_ns = 300 * MIO_MILLISECOND;
     for (int how = 0; how < 5; how++) {
         between s = {};
         s.loop = loop;
@@ -46,12 +47,18 @@ TEST(a_relay_to_a_stream_that_still_connects_ends_at_once) {
         outcome connected = {}, behind = {};
         ck_assert_int_gt(mio_tcp_connect(loop, &black.at, nullptr, stream_told, &connected, &s.b), 0);
         mio_relay_options_t options = relay_options();
-        if (how == 1) options.idle_ns = 300 * MIO_MILLISECOND;
+        if (how == 1) options.idle_ns = limit_ns;
         relay_start(&s, &options);
         say(loop, s.left.client, 1000, 0);
         ck_assert_int_gt(mio_stream_shutdown(s.left.client, nullptr, nullptr), 0);
-        for (int i = 0; i < 200 && mio_stream_queued_bytes(s.b) == 0; i++) run_for(loop, MIO_MILLISECOND);
+        ck_assert(comes(loop, [&] { return mio_stream_queued_bytes(s.b) != 0 || s.told.calls != 0; }));
         run_for(loop, 5 * MIO_MILLISECOND);
+        if (how == 1 && s.told.calls != 0 && limit_ns < 10 * MIO_SECOND) { // the machine stood still: once more
+            limit_ns *= 4;
+            how--;
+            mio_handle_abandon(s.b);
+            continue;
+        }
         ck_assert_uint_eq(mio_stream_queued_bytes(s.b), 1000);
         assert_is(s.told.calls, 0);
         if (how == 0) assert_is(mio_req_cancel(loop, s.id), 0);
@@ -67,8 +74,7 @@ TEST(a_relay_to_a_stream_that_still_connects_ends_at_once) {
             inbox here = {};
             hear(s.a, &here);
             until_received(loop, &here, 1000);
-            run_for(loop, 5 * MIO_MILLISECOND);
-            assert_is(here.end, MIO_EOF);
+            until_ended(loop, &here);
         }
         if (how != 4) {
             assert_is(mio_stream_queued_bytes(s.b), 0);

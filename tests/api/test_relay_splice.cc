@@ -51,7 +51,7 @@ static uint64_t spliced_open(between *s, bool local = true) {
         assert_is(mio_stream_set_queue_max(s->left.client, 2 * total), 0);
         for (uint64_t offset = 0; offset < total; offset += MEGABYTE) say(s->loop, s->left.client, MEGABYTE, offset);
         size_t last = 0;
-        for (int i = 0, same = 0; i < 20000 && same < 10; i++) {
+        for (int i = 0, same = 0; i < 5000 && same < 10; i++) {
             run_for(s->loop, 2 * MIO_MILLISECOND);
             const size_t now = mio_stream_queued_bytes(s->left.client);
             same = now == last ? same + 1 : 0;
@@ -95,7 +95,7 @@ TEST(a_relay_with_bytes_in_its_pipe_is_begun_again) {
     inbox there = {};
     hear(s.right.client, &there);
     until_received(s.loop, &there, total);
-    for (int i = 0; i < 20000 && there.ends == 0; i++) run_for(s.loop, MIO_MILLISECOND);
+    until_ended(s.loop, &there);
     ck_assert_int_gt(mio_stream_shutdown(s.right.client, nullptr, nullptr), 0);
     until_told(&s);
     assert_is(s.told.status, 0);
@@ -132,8 +132,7 @@ TEST(pipes_with_bytes_in_them_are_closed_with_their_streams) {
         if (how == 4) assert_is(mio_req_abandon(s.loop, s.id), 0);
         if (how == 5) assert_is(mio_stream_finish(s.a, MIO_MILLISECOND, nullptr, nullptr), 0);
         if (how == 6) assert_is(mio_stream_finish(s.b, MIO_MILLISECOND, nullptr, nullptr), 0);
-        for (int i = 0; i < 20000 && (pipes_now().bytes != before.bytes || s.told.calls != (how == 4 ? 0 : 1)); i++)
-            run_for(s.loop, MIO_MILLISECOND);
+        (void)comes(s.loop, [&] { return pipes_now().bytes == before.bytes && s.told.calls == (how == 4 ? 0 : 1); });
         assert_is(pipes_now().bytes, before.bytes);
         assert_is(s.told.calls, how == 4 ? 0 : 1);
         loop_close(s.loop);
@@ -215,7 +214,7 @@ TEST(a_relay_that_gets_no_pipe_does_without) {
     const int ends = pipes_now().ends;
     assert_is(setrlimit(RLIMIT_NOFILE, &less), 0);
     for (uint64_t offset = 0; offset < 4 * MEGABYTE; offset += MEGABYTE) say(s.loop, s.left.client, MEGABYTE, offset);
-    for (int i = 0; i < 20000 && there.received < 4 * MEGABYTE; i++) run_for(s.loop, MIO_MILLISECOND);
+    (void)comes(s.loop, [&] { return there.received >= 4 * MEGABYTE; });
     assert_is(setrlimit(RLIMIT_NOFILE, &before), 0);
     until_received(s.loop, &there, 4 * MEGABYTE);
     assert_is(pipes_now().ends, ends);
@@ -320,8 +319,7 @@ TEST(bulk_and_small_messages_take_turns) {
             }
         }
         ck_assert_int_gt(mio_stream_shutdown(s.left.client, nullptr, nullptr), 0);
-        for (int i = 0; i < 20000 && there.ends == 0; i++) run_for(s.loop, MIO_MILLISECOND);
-        assert_is(there.end, MIO_EOF);
+        until_ended(s.loop, &there);
         ck_assert_int_gt(mio_stream_shutdown(s.right.client, nullptr, nullptr), 0);
         until_told(&s);
         assert_is(s.told.status, 0);
@@ -394,11 +392,14 @@ TEST(a_warm_relay_of_bulk_allocates_nothing) {
     hear(s.right.client, &there);
     static char bytes[MEGABYTE];
     uint64_t warm = 0;
-    for (uint64_t round = 0; round < 16; round++) {
-        if (round == 8) warm = metrics(s.loop).allocations;
+    int without = 0; // rounds since the last allocation: how many blocks are under way at once is the machine's affair
+    for (uint64_t round = 0; round < 100 && without < 8; round++) {
         mio_buf_t part = mio_buf_borrow(bytes, sizeof bytes);
         ck_assert_int_gt(mio_stream_write(s.left.client, &part, 1, nullptr, nullptr), 0);
         until_received(s.loop, &there, (round + 1) * MEGABYTE);
+        const uint64_t now = metrics(s.loop).allocations;
+        without = now == warm ? without + 1 : 0;
+        warm = now;
     }
-    assert_is(metrics(s.loop).allocations, warm);
+    assert_is(without, 8);
 }
