@@ -1,7 +1,7 @@
 // What the tests of datagrams share: sockets on loopback, and what their callbacks were told.
 #pragma once
 
-#include "harness.h"
+#include "await.h"
 
 namespace api {
 

@@ -2,7 +2,7 @@
 // program may.
 #pragma once
 
-#include "harness.h"
+#include "await.h"
 
 namespace api {
 

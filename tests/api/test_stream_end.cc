@@ -1,5 +1,5 @@
 // Ending: half-close both ways, finish and its limit, resets, and the difference between an end and an empty read.
-#include "harness.h"
+#include "await.h"
 
 #include <sys/socket.h>
 #include <unistd.h>
@@ -22,7 +22,8 @@ TEST(shutdown_sends_eof_behind_the_queued_writes_and_reading_goes_on) {
     mio_buf_t late = pattern_buf(loop, 10, 0);
     assert_is(mio_stream_write(streams.client, &late, 1, nullptr, nullptr), MIO_EPIPE);
     mio_buf_release(&late);
-    run_for(loop, 20 * MIO_MILLISECOND);
+    ck_assert(comes(loop, [&] { return up.calls != 0 && at_server.ends != 0; }));
+    run_for(loop, MIO_MILLISECOND);
     assert_is(up.calls, 1);
     assert_is(up.status, 0);
     assert_is(at_server.end, MIO_EOF);
@@ -58,7 +59,7 @@ TEST(a_half_closing_client_gets_the_whole_echo) {
     assert_is(in.received, TOTAL);
     ck_assert(!in.wrong);
     mio_handle_abandon(client);
-    run_for(loop, 5 * MIO_MILLISECOND);
+    ck_assert(comes(loop, [&] { return server.closed != 0; }));
     assert_is(server.closed, 1);
 }
 
@@ -122,7 +123,7 @@ TEST(finish_to_a_peer_that_never_reads_ends_in_its_time) {
     assert_is(mio_stream_finish(streams.client, 50 * MIO_MILLISECOND, close_told, &closed), 0);
     run_to_stop(loop);
     ck_assert_int_ge(mio_loop_now_ns(loop) - begun, 50 * MIO_MILLISECOND);
-    ck_assert_int_lt(mio_loop_now_ns(loop) - begun, 5 * MIO_SECOND);
+    ck_assert_int_lt(mio_loop_now_ns(loop) - begun, EVER);
     assert_is(written.calls, 1); // the write ended, with its buffer, before the close
     ck_assert_int_lt(written.status, 0);
     assert_is(closed.calls, 1);
@@ -139,6 +140,7 @@ TEST(finish_to_a_peer_that_never_closes_ends_in_its_time) {
     assert_is(mio_stream_finish(streams.client, 30 * MIO_MILLISECOND, close_told, &closed), 0);
     run_to_stop(loop);
     ck_assert_int_ge(mio_loop_now_ns(loop) - begun, 30 * MIO_MILLISECOND);
+    ck_assert(comes(loop, [&] { return in.ends != 0; })); // long before, or with the close where the machine stood still
     assert_is(in.end, MIO_EOF);
 }
 
@@ -151,7 +153,7 @@ TEST(finish_of_both_ends_needs_no_time_out) {
     assert_is(mio_stream_finish(streams.server, MIO_FOREVER, close_told, &closed), 0);
     run_to_end(loop);
     assert_is(closed.calls, 2);
-    ck_assert_int_lt(mio_loop_now_ns(loop) - begun, 5 * MIO_SECOND);
+    ck_assert_int_lt(mio_loop_now_ns(loop) - begun, EVER);
 }
 
 TEST(an_abandoned_finish_calls_nobody) {
@@ -240,7 +242,7 @@ TEST(ten_thousand_resets_leave_nothing) {
     run_for(loop, 50 * MIO_MILLISECOND);
     assert_is(done, total);
     int before = -1; // until nothing comes any more: a busy machine takes its time
-    for (int i = 0; i < 100 && (server.accepted != server.closed || server.accepted != before); i++) {
+    for (int i = 0; i < 1000 && (server.accepted != server.closed || server.accepted != before); i++) {
         before = server.accepted;
         run_for(loop, 20 * MIO_MILLISECOND);
     }
@@ -281,8 +283,7 @@ TEST(an_out_of_band_mark_stalls_no_read) {
     assert_is(send(fd, "before", 6, 0), 6);
     assert_is(send(fd, "!", 1, MSG_OOB), 1);
     assert_is(send(fd, "after", 5, 0), 5);
-    const int64_t end_ns = clock_ns() + patience(MIO_SECOND);
-    while (strcmp(in.text, "beforeafter") != 0 && clock_ns() < end_ns) run_for(loop, 5 * MIO_MILLISECOND);
+    (void)comes(loop, [] { return strcmp(in.text, "beforeafter") == 0; });
     ck_assert_str_eq(in.text, "beforeafter");
     close(fd);
     run_to_stop(loop);
@@ -320,7 +321,7 @@ TEST(a_boundary_of_passed_descriptors_stalls_no_read_and_leaks_none) {
     memcpy(CMSG_DATA(passed), &ends[1], sizeof(int));
     assert_is(sendmsg(ends[1], &message, 0), 4);
     assert_is(send(ends[1], "three", 5, 0), 5);
-    run_for(loop, 5 * MIO_MILLISECOND);
+    (void)comes(loop, [] { return in.received >= 13; });
     ck_assert_str_eq(in.text, "one two three");
     in.stop_at_end = true;
     close(ends[1]); // the end comes only if the copy that was passed is closed, too

@@ -1,5 +1,5 @@
 // Flow control: marks, the queue's maximum, try_write, and an echo whose client never reads.
-#include "harness.h"
+#include "await.h"
 
 using namespace api;
 
@@ -32,6 +32,7 @@ TEST(watermarks_are_told_once_per_crossing_and_from_the_turn) {
         ck_assert_int_gt(mio_stream_write(streams.client, &buf, 1, nullptr, nullptr), 0);
     }
     assert_is(told.up, 0); // not inside the write
+    ck_assert(comes(loop, [&] { return told.up != 0; }));
     run_for(loop, 5 * MIO_MILLISECOND);
     assert_is(told.up, 1);
     assert_is(told.down, 0);
@@ -40,6 +41,7 @@ TEST(watermarks_are_told_once_per_crossing_and_from_the_turn) {
     in.stop_at = NARROW_ROOM;
     ck_assert_int_gt(mio_stream_read_start(streams.server, 0, read_into, &in), 0);
     run_to_stop(loop);
+    ck_assert(comes(loop, [&] { return told.down != 0; }));
     run_for(loop, MIO_MILLISECOND);
     assert_is(told.up, 1);
     assert_is(told.down, 1);
@@ -187,6 +189,7 @@ TEST(without_autopause_reading_goes_on_above_the_high_mark) {
         inbox in = {};
         ck_assert_int_gt(mio_stream_read_start(streams.server, flags, read_into, &in), 0);
         ck_assert_int_gt(mio_stream_write(streams.client, &buf, 1, nullptr, nullptr), 0);
+        if (flags == MIO_READ_NO_AUTOPAUSE) (void)comes(loop, [&] { return in.received >= 5000; });
         run_for(loop, 5 * MIO_MILLISECOND);
         assert_is(in.received, flags == MIO_READ_NO_AUTOPAUSE ? 5000 : 0);
         mio_handle_abandon(streams.client);
@@ -243,7 +246,7 @@ TEST(clients_that_never_read_and_kept_bytes_starve_nobody) {
         ck_assert_int_gt(mio_stream_write(mute[i], &flood, 1, nullptr, nullptr), 0);
         ck_assert_int_gt(mio_stream_write(keeper[i], &one, 1, nullptr, nullptr), 0);
     }
-    for (int i = 0; i < 500 && (all.accepted < 128 || all.kept < 64); i++) run_for(loop, 10 * MIO_MILLISECOND);
+    (void)comes(loop, [] { return all.accepted >= 128 && all.kept >= 64; });
     assert_is(all.accepted, 128);
     assert_is(all.kept, 64);
     mio_stream_t *client;
@@ -286,22 +289,21 @@ TEST(reading_pauses_when_the_program_holds_all_blocks_and_resumes_by_itself) {
     constexpr uint64_t TOTAL = 600000;
     mio_buf_t bytes = pattern_buf(loop, TOTAL, 0);
     ck_assert_int_gt(mio_stream_write(streams.client, &bytes, 1, nullptr, nullptr), 0);
-    for (int round = 0; round < 100 && metrics(loop).buffer_pauses == 0; round++) run_for(loop, 20 * MIO_MILLISECOND);
+    (void)comes(loop, [&] { return metrics(loop).buffer_pauses != 0; });
     ck_assert_uint_le(received, 64 * 1024 + 4096);
     ck_assert_uint_ge(received, 4096);
     ck_assert_uint_ge(metrics(loop).buffer_pauses, 1);
     const uint64_t turns = metrics(loop).turns;
     run_for(loop, 30 * MIO_MILLISECOND);
     ck_assert_uint_le(metrics(loop).turns - turns, 200); // no spin
-    for (int round = 0; round < 1000 && received < TOTAL; round++) {
+    (void)comes(loop, [] {
         while (count > 0) mio_buf_release(&held[--count]);
-        run_for(loop, MIO_MILLISECOND);
-    }
+        return received >= TOTAL;
+    });
     assert_is(received, TOTAL);
     ck_assert(!wrong);
     while (count > 0) mio_buf_release(&held[--count]);
-    run_for(loop, MIO_MILLISECOND);
-    assert_is(metrics(loop).buffer_held_bytes, 0);
+    ck_assert(comes(loop, [&] { return metrics(loop).buffer_held_bytes == 0; }));
 }
 
 TEST(what_streams_have_unread_is_held_as_well_and_their_end_lets_others_read) {
@@ -321,7 +323,7 @@ TEST(what_streams_have_unread_is_held_as_well_and_their_end_lets_others_read) {
         mio_buf_t bytes = pattern_buf(loop, 8192, 0);
         ck_assert_int_gt(mio_stream_write(one.client, &bytes, 1, nullptr, nullptr), 0);
     }
-    for (int round = 0; round < 1000 && metrics(loop).buffer_pauses == 0; round++) run_for(loop, MIO_MILLISECOND);
+    (void)comes(loop, [&] { return metrics(loop).buffer_pauses != 0; });
     ck_assert_uint_ge(metrics(loop).buffer_pauses, 1);
     pair streams = connect_pair(loop);
     inbox in = {};
@@ -332,9 +334,8 @@ TEST(what_streams_have_unread_is_held_as_well_and_their_end_lets_others_read) {
     run_for(loop, 20 * MIO_MILLISECOND);
     ck_assert_uint_lt(in.received, TOTAL);
     for (const pair &one : idle) assert_is(mio_handle_close(one.server, nullptr, nullptr), 0);
-    for (int round = 0; round < 5000 && in.received < TOTAL; round++) run_for(loop, MIO_MILLISECOND);
+    (void)comes(loop, [&] { return in.received >= TOTAL; });
     assert_is(in.received, TOTAL);
     ck_assert(!in.wrong);
-    run_for(loop, MIO_MILLISECOND);
-    assert_is(metrics(loop).buffer_held_bytes, 0);
+    ck_assert(comes(loop, [&] { return metrics(loop).buffer_held_bytes == 0; }));
 }

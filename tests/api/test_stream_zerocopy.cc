@@ -86,7 +86,7 @@ TEST(wishes_and_plain_writes_arrive_in_order) {
         in.stop_at = offset;
         ck_assert_int_gt(mio_stream_read_start(streams.server, 0, read_into, &in), 0);
         run_to_stop(loop);
-        for (int tries = 0; tries < 200 && order.next < 4 * COUNT; tries++) run_for(loop, MIO_MILLISECOND);
+        (void)comes(loop, [&] { return order.next == 4 * COUNT; });
         assert_is(order.next, 4 * COUNT);
         ck_assert(!in.wrong);
         assert_is(watch.out, 0);
@@ -126,7 +126,7 @@ TEST(the_memory_is_the_programs_when_it_is_told_so) {
         ck_assert_int_gt(mio_stream_read_start(streams.server, 0, read_into, &in), 0);
         run_to_stop(loop);
         ck_assert(!in.wrong);
-        for (int tries = 0; tries < 200 && r.told < 2; tries++) run_for(loop, MIO_MILLISECOND);
+        (void)comes(loop, [&] { return r.told == 2; });
         assert_is(r.told, 2);
         assert_is(watch.out, 0);
         mio_handle_abandon(streams.client);
@@ -198,7 +198,7 @@ TEST(a_wish_before_the_connection_stands) {
     wish(client, LARGE, 0, write_told, &told);
     wish(client, LARGE, LARGE, write_told, &told);
     run_to_stop(loop);
-    for (int tries = 0; tries < 200 && told.calls < 2; tries++) run_for(loop, MIO_MILLISECOND);
+    (void)comes(loop, [&] { return told.calls == 2; });
     assert_is(told.calls, 2);
     assert_is(told.status, 0);
     ck_assert(!in.wrong);
@@ -210,7 +210,7 @@ TEST(a_wish_before_the_connection_stands) {
     told = {};
     ck_assert_int_gt(mio_tcp_connect(loop, &nobody, nullptr, stream_told, &connected, &client), 0);
     wish(client, LARGE, 0, write_told, &told);
-    run_for(loop, 20 * MIO_MILLISECOND);
+    ck_assert(comes(loop, [] { return told.calls != 0; }));
     assert_is(told.status, MIO_ECONNREFUSED);
     assert_is(told.sent, 0);
     assert_is(watch.out, 0);
@@ -233,6 +233,6 @@ TEST(an_echo_of_wishes) {
     for (; offset < TOTAL; offset += 256 << 10) wish(streams.client, 256 << 10, offset, nullptr, nullptr);
     run_to_stop(loop);
     ck_assert(!in.wrong);
-    for (int tries = 0; tries < 200 && watch.out != 0; tries++) run_for(loop, MIO_MILLISECOND);
+    (void)comes(loop, [&] { return watch.out == 0; });
     assert_is(watch.out, 0);
 }

@@ -41,7 +41,8 @@ TEST(a_cancelled_wish_in_every_state) {
             static inbox in;
             in = {};
             ck_assert_int_gt(mio_stream_read_start(streams.server, 0, read_into, &in), 0);
-            for (int tries = 0; tries < 300 && second.calls == 0; tries++) run_for(loop, MIO_MILLISECOND);
+            (void)comes(loop, [&] { return second.calls != 0; });
+            (void)comes(loop, [] { return in.received >= static_cast<uint64_t>(first.sent); });
             run_for(loop, 5 * MIO_MILLISECOND);
             ck_assert(!in.wrong);
             assert_is(first.calls, 1);
@@ -57,7 +58,7 @@ TEST(a_cancelled_wish_in_every_state) {
             mio_handle_abandon(streams.server);
         }
         mio_handle_abandon(streams.client);
-        run_for(loop, 5 * MIO_MILLISECOND);
+        (void)comes(loop, [] { return watch.out == 0; });
         assert_is(watch.out, 0);
     }
 }
@@ -74,10 +75,11 @@ TEST(a_deadline_ends_a_wish_that_is_not_sent) {
     static inbox in;
     in = {};
     ck_assert_int_gt(mio_stream_read_start(streams.server, 0, read_into, &in), 0);
-    for (int tries = 0; tries < 300 && told.calls == 0; tries++) run_for(loop, MIO_MILLISECOND);
+    (void)comes(loop, [&] { return told.calls != 0; });
     assert_is(told.calls, 1);
     assert_is(told.status, MIO_ETIMEDOUT);
-    run_for(loop, 5 * MIO_MILLISECOND);
+    (void)comes(loop, [] { return in.received >= static_cast<uint64_t>(told.sent); });
+    run_for(loop, MIO_MILLISECOND);
     assert_is(in.received, static_cast<uint64_t>(told.sent));
     assert_is(watch.out, 0);
 }
@@ -114,7 +116,7 @@ TEST(close_in_every_state_tells_of_the_wishes_first) {
             assert_is(mio_handle_close(streams.client, end_closed, nullptr), 0);
             // The end of the connection reaches a peer that begins to read now, whoever has not told the program yet.
             expect_prefix(loop, streams.server, 0, static_cast<int64_t>(2 * size + 10));
-            for (int tries = 0; tries < 300 && strlen(end_of.said.text) < 4; tries++) run_for(loop, MIO_MILLISECOND);
+            (void)comes(loop, [&] { return strlen(end_of.said.text) >= 4; });
             ck_assert_str_eq(end_of.said.text, "wwwc");
             assert_is(watch.out, 0);
             mio_handle_abandon(streams.server);
@@ -142,7 +144,7 @@ TEST(a_peer_that_resets_ends_the_wishes) {
         wish(client, LARGE, 0, write_told, &second);
         for (int i = 0; i < waits; i++) run_for(loop, MIO_MILLISECOND);
         raw_reset(peer);
-        for (int tries = 0; tries < 300 && second.calls == 0; tries++) run_for(loop, MIO_MILLISECOND);
+        (void)comes(loop, [&] { return second.calls != 0; });
         assert_is(first.calls, 1);
         ck_assert(first.status == MIO_ECONNRESET || first.status == MIO_EPIPE);
         assert_is(second.status, MIO_ECANCELED);
@@ -193,7 +195,7 @@ TEST(a_peer_that_died_holds_the_buffers_and_nothing_else) {
         const size_t before = open_descriptors();
         if (abandons == 0) assert_is(mio_handle_close(client, end_closed, nullptr), 0);
         else mio_handle_abandon(client);
-        run_for(loop, 2 * MIO_MILLISECOND);
+        (void)comes(loop, [&] { return open_descriptors() < before; });
         assert_is(open_descriptors(), before - 1);
         if (held) ck_assert_str_eq(end_of.said.text, "");
         // It was only asleep. What it hears first is sent again, and then the end, which was sent long ago.
@@ -207,8 +209,7 @@ TEST(a_peer_that_died_holds_the_buffers_and_nothing_else) {
         }
         assert_is(n, 0);
         assert_is(offset, LARGE + 10);
-        for (int tries = 0; tries < 300 && (watch.out != 0 || metrics(loop).handles != 0); tries++)
-            run_for(loop, MIO_MILLISECOND);
+        (void)comes(loop, [&] { return watch.out == 0 && metrics(loop).handles == 0; });
         ck_assert_str_eq(end_of.said.text, abandons == 0 || !held ? abandons == 0 ? "wwc" : "ww" : "");
         assert_is(watch.out, 0);
         loop_close(loop);
@@ -242,7 +243,7 @@ TEST(abandon_in_every_state_brings_the_buffers_home_in_silence) {
             run_for(loop, MIO_MILLISECOND);
             if (way == 1) mio_handle_abandon(streams.client);
             expect_prefix(loop, streams.server, 0, static_cast<int64_t>(LARGE + NARROW_ROOM));
-            for (int tries = 0; tries < 300 && watch.out != 0; tries++) run_for(loop, MIO_MILLISECOND);
+            (void)comes(loop, [&] { return watch.out == 0; });
             assert_is(watch.out, 0);
             mio_handle_abandon(streams.server);
         }
@@ -283,7 +284,7 @@ TEST(finish_delivers_all_wishes) {
         assert_is(mio_stream_finish(streams.client, 10 * MIO_SECOND, end_closed, nullptr), 0);
         expect_prefix(loop, streams.server, 2 * LARGE, 2 * LARGE);
         assert_is(mio_handle_close(streams.server, nullptr, nullptr), 0);
-        for (int tries = 0; tries < 300 && strlen(end_of.said.text) < 3; tries++) run_for(loop, MIO_MILLISECOND);
+        (void)comes(loop, [&] { return strlen(end_of.said.text) >= 3; });
         ck_assert_str_eq(end_of.said.text, "wwc");
         assert_is(end_of.sent, 2 * LARGE);
     }
@@ -303,7 +304,7 @@ TEST(shutdown_is_behind_the_wishes_and_told_of_behind_them) {
     ck_assert_int_gt(mio_stream_shutdown(streams.client, end_shut, nullptr), 0);
     run_for(loop, 2 * MIO_MILLISECOND);
     expect_prefix(loop, streams.server, LARGE, LARGE);
-    for (int tries = 0; tries < 300 && strlen(end_of.said.text) < 2; tries++) run_for(loop, MIO_MILLISECOND);
+    (void)comes(loop, [&] { return strlen(end_of.said.text) >= 2; });
     ck_assert_str_eq(end_of.said.text, "ws");
 }
 
@@ -326,7 +327,7 @@ TEST(detach_waits_for_the_wishes) {
     in.stop_at = LARGE;
     ck_assert_int_gt(mio_stream_read_start(streams.server, 0, read_into, &in), 0);
     run_to_stop(loop);
-    for (int tries = 0; tries < 300 && detached < 0; tries++) run_for(loop, MIO_MILLISECOND);
+    (void)comes(loop, [&] { return detached >= 0; });
     ck_assert_str_eq(end_of.said.text, "wd");
     assert_is(watch.out, 0);
     close(detached);

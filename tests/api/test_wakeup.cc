@@ -216,6 +216,8 @@ TEST(a_storm_of_signals_and_eight_threads_lose_no_wakeup_and_no_post) {
     struct itimerval every = {{0, 100}, {0, 100}};
     assert_is(setitimer(ITIMER_REAL, &every, nullptr), 0);
     run_to_stop(loop); // hangs if one of them is lost
+    // The threads may have been through before the first signal came.
+    for (int i = 0; i < 20000 && __atomic_load_n(&handler_sends, __ATOMIC_RELAXED) < 10; i++) sleep_ns(MIO_MILLISECOND);
     every = {};
     setitimer(ITIMER_REAL, &every, nullptr);
     for (pthread_t thread : threads) {

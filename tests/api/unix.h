@@ -1,7 +1,7 @@
 // A place for the names of unix sockets: a folder of its own on a kernel, any name in a simulated world.
 #pragma once
 
-#include "harness.h"
+#include "await.h"
 
 #include <unistd.h>
 
