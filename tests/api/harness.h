@@ -89,6 +89,7 @@ mio_loop_t *loop_open();                                      // counted; destro
 mio_loop_t *loop_open_with(const mio_loop_options_t *options); // its allocator is replaced by a counting one
 void loop_close(mio_loop_t *loop);                            // now instead of then: destroy is 0, nothing is left
 void loop_forget(mio_loop_t *loop);                           // the test destroyed it itself; its memory is checked
+int64_t drain_ns();                                           // for a destroy that is to leave nothing: a worker may take its time
 counting *loop_counting(mio_loop_t *loop);
 
 int run(mio_loop_t *loop);        // until nothing is alive (0) or it was stopped (MIO_STOPPED)
@@ -120,6 +121,17 @@ void echo_open(mio_loop_t *loop, echo *server);
 int raw_connect(const mio_addr_t *at); // a blocking socket of the kernel
 int raw_listen(int backlog, mio_addr_t *at);
 int raw_reset(int fd);                 // closes with RST
+
+// A port of 127.0.0.1 at which every connect is refused. It is held: somebody else's listener may get any port that is not.
+struct refusing {
+    mio_addr_t at;
+    int fd;
+
+    explicit refusing(mio_loop_t *loop); // which runs on sim only
+    ~refusing();
+    refusing(const refusing &) = delete;
+    refusing &operator=(const refusing &) = delete;
+};
 
 int child_status(pid_t child); // how a fork's child ended: its exit status, or 1000 + the signal
 

@@ -116,6 +116,24 @@ int raw_reset(int fd) {
     return close(fd);
 }
 
+refusing::refusing(mio_loop_t *loop) : fd(-1) {
+    if (on_sim()) {
+        mio_listener_t *listener = listen_on(loop, [](mio_listener_t *, int, mio_stream_t *, void *) {}, nullptr, &at);
+        assert_is(mio_handle_close(listener, nullptr, nullptr), 0);
+        run_for(loop, MIO_MILLISECOND);
+        return;
+    }
+    assert_is(mio_addr_parse("127.0.0.1", 0, &at), 0);
+    fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    ck_assert_int_ge(fd, 0);
+    assert_is(bind(fd, &at.u.any, at.len), 0);
+    assert_is(getsockname(fd, &at.u.any, &at.len), 0);
+}
+
+refusing::~refusing() {
+    if (fd >= 0) close(fd);
+}
+
 // --- bytes ----------------------------------------------------------------------------------------------------------
 
 // The byte at offset is offset * 131 + (offset >> 8) * 7 + (offset >> 16) * 3. Of 256 that begin at a multiple of 256 it

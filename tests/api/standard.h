@@ -31,7 +31,7 @@ inline int standard_child(void (*prepare)()) {
             mio_stream_finish(to, MIO_FOREVER, nullptr, nullptr);
             mio_handle_close(stream, nullptr, nullptr);
         }, nullptr);
-        if (mio_loop_run(own) != 0 || mio_loop_destroy(own, MIO_SECOND) != 0) _exit(5);
+        if (mio_loop_run(own) != 0 || mio_loop_destroy(own, drain_ns()) != 0) _exit(5);
         if (fcntl(0, F_GETFD) < 0 || fcntl(1, F_GETFD) < 0) _exit(6); // they are still open
         _exit(0);
     }

@@ -6,15 +6,6 @@
 
 using namespace api;
 
-// A port of 127.0.0.1 that nobody listens on.
-static int free_port(mio_loop_t *loop) {
-    mio_addr_t at;
-    mio_listener_t *listener = listen_on(loop, [](mio_listener_t *, int, mio_stream_t *, void *) {}, nullptr, &at);
-    assert_is(mio_handle_close(listener, nullptr, nullptr), 0);
-    run_to_end(loop);
-    return mio_addr_port(&at);
-}
-
 // --- mistakes and exhaustion ----------------------------------------------------------------------------------------
 
 TEST(connect_host_answers_each_mistake) {
@@ -78,7 +69,8 @@ TEST(what_was_tried_can_be_told) {
 TEST(connect_host_without_memory_takes_nothing) {
     mio_loop_t *loop = loop_open();
     counting *count = loop_counting(loop);
-    const int port = free_port(loop);
+    const refusing nobody(loop);
+    const int port = mio_addr_port(&nobody.at);
     int refused = 0;
     for (int n = 1; n < 20; n++) {
         race r = {};
@@ -116,8 +108,9 @@ TEST(connect_host_without_descriptors_is_told_by_the_callback) {
         assert_is(mio_sim_schedule(world(), &limit), 0);
     } else {
         race warm = {};
+        const refusing nobody(loop);
         warm.close = true;
-        race_start(loop, "127.0.0.1", free_port(loop), &warm, &stream); // what the backend itself needs is open then
+        race_start(loop, "127.0.0.1", mio_addr_port(&nobody.at), &warm, &stream); // what the backend itself needs is open then
         race_run(loop, &warm);
         assert_is(getrlimit(RLIMIT_NOFILE, &before), 0);
         const struct rlimit none = {3, before.rlim_max};
@@ -207,7 +200,8 @@ TEST(connect_host_is_closed_or_abandoned_in_its_callback) {
     echo server;
     echo_open(loop, &server);
     server_unref(&server);
-    const int closed_port = free_port(loop);
+    const refusing nobody(loop);
+    const int closed_port = mio_addr_port(&nobody.at);
     for (int i = 0; i < 8; i++) {
         race r = {};
         mio_stream_t *stream;
@@ -288,7 +282,8 @@ TEST(what_waits_for_connect_host_goes_to_the_connection) {
 
 TEST(what_waits_for_a_failed_connect_host_ends_with_its_error) {
     mio_loop_t *loop = loop_open();
-    const int port = free_port(loop);
+    const refusing nobody(loop);
+    const int port = mio_addr_port(&nobody.at);
     race r = {};
     outcome written = {}, read = {};
     mio_stream_t *stream;

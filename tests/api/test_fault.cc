@@ -134,7 +134,7 @@ static bool app_tortured(int64_t n, bool for_good) {
             assert_is(app.refused, 0);
             app.refused = refused;
         }
-        assert_is(mio_loop_destroy(loop, MIO_SECOND), 0);
+        assert_is(mio_loop_destroy(loop, drain_ns()), 0);
     }
     ck_assert_msg(count.live == 0, "allocation %lld: %lld left", static_cast<long long>(n), static_cast<long long>(count.live));
     assert_is(count.wrong_sizes, 0);

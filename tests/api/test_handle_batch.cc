@@ -204,10 +204,7 @@ static void owner_start(owner *self, place where, mio_stream_t *peer, const mio_
 
 TEST(an_owner_may_be_deleted_in_whichever_callback_comes) {
     mio_loop_t *loop = owners_loop = loop_open();
-    mio_addr_t nobody;
-    mio_listener_t *gone = listen_on(loop, [](mio_listener_t *, int, mio_stream_t *, void *) {}, nullptr, &nobody);
-    mio_handle_abandon(gone);
-    run_to_end(loop);
+    const refusing nobody(loop);
     for (int where = 0; where < PLACES; where++) {
         int deleted = 0;
         pair streams = where == MARKED ? connect_narrow_pair(loop) : connect_pair(loop);
@@ -224,7 +221,7 @@ TEST(an_owner_may_be_deleted_in_whichever_callback_comes) {
         assert_is(mio_timer_start(self->timer, 60 * MIO_SECOND, 0, [](mio_timer_t *, void *) {}, self), 0);
         assert_is(mio_hook_create(loop, MIO_HOOK_CHECK, &self->hook), 0);
         assert_is(mio_wakeup_create(loop, [](mio_wakeup_t *, void *arg) { owner_delete(arg); }, self, &self->wakeup), 0);
-        owner_start(self, static_cast<place>(where), streams.server, &nobody);
+        owner_start(self, static_cast<place>(where), streams.server, &nobody.at);
         run_to_end(loop); // it is alive as long as the owner is
         ck_assert_msg(deleted == 1, "place %d: deleted %d times", where, deleted);
         if (where != FINISHED) mio_handle_abandon(streams.server);

@@ -102,7 +102,7 @@ TEST(a_child_whose_loop_was_destroyed_runs_on_and_is_reaped) {
     offspring one, two;
     const int64_t first = sleeper_start(loop, &one), second = sleeper_start(loop, &two);
     assert_is(mio_process_kill(two.process, SIGKILL), 0); // as it happens
-    assert_is(mio_loop_destroy(loop, MIO_SECOND), 0);
+    assert_is(mio_loop_destroy(loop, drain_ns()), 0);
     loop_forget(loop);
     assert_is(one.calls, 1);
     assert_is(one.how.error, MIO_ECANCELED);
@@ -292,7 +292,7 @@ TEST(what_is_inherited_is_looked_at_before_streams_are_made) {
         const auto never = [](mio_process_t *, const mio_process_exit_t *, void *) { _exit(2); };
         if (mio_process_spawn(loop, &asked, never, nullptr, &process) != MIO_EBADF || process != nullptr) _exit(3);
         if (stdio[0].stream != nullptr || open_descriptors() != before) _exit(4);
-        _exit(mio_loop_destroy(loop, MIO_SECOND) == 0 ? 0 : 5);
+        _exit(mio_loop_destroy(loop, drain_ns()) == 0 ? 0 : 5);
     }
     assert_is(child_status(child), 0);
 }
