@@ -68,8 +68,8 @@ inline void host_turn(host *h) {
 template <class T> inline void host_until(host *h, const T &over) {
     const int64_t end_ns = clock_ns() + patience(20 * MIO_SECOND);
     while (!over()) {
-        host_turn(h);
         ck_assert_msg(clock_ns() < end_ns, "it did not come");
+        host_turn(h);
     }
 }
 

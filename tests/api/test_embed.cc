@@ -2,6 +2,8 @@
 // (Mistakes, ends, forks: test_embed_end.cc.)
 #include "hosting.h"
 
+#include <atomic>
+
 #include <pthread.h>
 #include <signal.h>
 #include <sys/epoll.h>
@@ -163,11 +165,17 @@ TEST(everything_else_wakes_a_host_as_well) {
     static int worked, polled, signalled;
     worked = polled = signalled = 0;
     assert_is(host_settle(&h), -1);
-    ck_assert_int_gt(mio_work_start(loop, nullptr, [](void *) { sleep_ns(2 * MIO_MILLISECOND); }, [](mio_loop_t *, int status, void *) {
+    static std::atomic<bool> asleep;
+    asleep = false;
+    ck_assert_int_gt(mio_work_start(loop, nullptr, [](void *) {
+        while (!asleep.load()) sleep_ns(100 * MIO_MICROSECOND);
+        sleep_ns(2 * MIO_MILLISECOND);
+    }, [](mio_loop_t *, int status, void *) {
         assert_is(status, 0);
         worked++;
     }, nullptr), 0);
     assert_is(prepared(loop), -1);
+    asleep = true;
     assert_is(readable_within(h.fd, -1), true);
     host_until(&h, [] { return worked == 1; });
 
@@ -242,7 +250,7 @@ TEST(a_call_outside_a_dispatch_is_told_once) {
     host_until(&h, [&fired] { return fired == 1; });
     assert_is(host_settle(&h), -1);
 
-    assert_is(mio_timer_start_at(timer, mio_loop_now_ns(loop) + MIO_SECOND, 0, timer_counts, &fired), 0);
+    assert_is(mio_timer_start_at(timer, mio_loop_now_ns(loop) + MIO_MINUTE, 0, timer_counts, &fired), 0);
     assert_is(wakes, 2);
     ck_assert_int_gt(host_settle(&h), 0);
     assert_is(mio_hook_start(idle, [](mio_hook_t *, void *) {}, nullptr), 0);
