@@ -89,18 +89,23 @@ TEST(listen_reads_options_of_any_size) {
 
 TEST(a_port_is_taken_once_unless_shared) {
     mio_loop_t *loop = loop_open();
-    mio_addr_t at;
-    mio_listener_t *first = listen_on(loop, accept_keep, nullptr, &at), *second = nullptr;
-    const int port = mio_addr_port(&at);
-    ck_assert_int_gt(port, 0);
-    if (!on_sim()) ck_assert_int_ge(mio_listener_fd(first), 0);
-    assert_is(mio_tcp_listen(loop, "127.0.0.1", port, nullptr, accept_never, nullptr, &second), MIO_EADDRINUSE);
-    ck_assert_ptr_null(second);
-    mio_handle_abandon(first);
-    assert_ok(mio_loop_run_once(loop, 0));
+    mio_listener_t *first = nullptr, *second = nullptr;
     mio_listen_options_t shared = MIO_LISTEN_OPTIONS_INIT;
     shared.reuse_port = 1;
-    assert_is(mio_tcp_listen(loop, "127.0.0.1", port, &shared, accept_keep, nullptr, &first), 0);
+    int port = 0, again = MIO_EADDRINUSE;
+    for (int tries = 0; tries < 10 && again == MIO_EADDRINUSE; tries++) { // another program may be given the port that was left
+        mio_addr_t at;
+        first = listen_on(loop, accept_keep, nullptr, &at);
+        port = mio_addr_port(&at);
+        ck_assert_int_gt(port, 0);
+        if (!on_sim()) ck_assert_int_ge(mio_listener_fd(first), 0);
+        assert_is(mio_tcp_listen(loop, "127.0.0.1", port, nullptr, accept_never, nullptr, &second), MIO_EADDRINUSE);
+        ck_assert_ptr_null(second);
+        mio_handle_abandon(first);
+        assert_ok(mio_loop_run_once(loop, 0));
+        again = mio_tcp_listen(loop, "127.0.0.1", port, &shared, accept_keep, nullptr, &first);
+    }
+    assert_is(again, 0);
     assert_is(mio_tcp_listen(loop, "127.0.0.1", port, &shared, accept_keep, nullptr, &second), 0);
     if (!on_sim()) assert_is(mio_tcp_listen(loop, "203.0.113.77", 0, nullptr, accept_never, nullptr, &second), MIO_EADDRNOTAVAIL);
     run_for(loop, MIO_MILLISECOND);
@@ -167,6 +172,8 @@ TEST(an_accepted_stream_that_nobody_wants_is_closed) {
         ck_assert_int_gt(mio_tcp_connect(loop, &at, nullptr, connect_nothing, nullptr, &client), 0);
         ck_assert_int_gt(mio_stream_read_start(client, 0, read_into, &in), 0);
         run_for(loop, 5 * MIO_MILLISECOND);
+        for (int i = 0; i < 2000 && (state.accepted == before || (state.how == 0 && in.ends == 0)); i++)
+            run_for(loop, 5 * MIO_MILLISECOND);
         assert_is(state.accepted, before + 1);
         assert_is(in.ends, state.how == 0 ? 1 : 0);
         if (state.how > 0) mio_handle_abandon(state.kept[before]);
@@ -213,7 +220,7 @@ TEST(a_paused_listener_leaves_connections_in_the_backlog) {
     assert_is(accepted, 0);
     assert_is(mio_listener_resume(listener), 0);
     assert_is(mio_listener_resume(listener), 0);
-    run_for(loop, 5 * MIO_MILLISECOND);
+    for (int i = 0; i < 2000 && accepted != 5; i++) run_for(loop, 5 * MIO_MILLISECOND);
     assert_is(accepted, 5);
 }
 
@@ -243,7 +250,7 @@ TEST(adopt_takes_a_listening_socket_and_leaves_others_alone) {
     }, nullptr, &listener), 0);
     assert_is(mio_listener_fd(listener), fd);
     const int client = raw_connect(&at);
-    run_for(loop, 5 * MIO_MILLISECOND);
+    for (int i = 0; i < 2000 && accepted == 0; i++) run_for(loop, 5 * MIO_MILLISECOND);
     assert_is(accepted, 1);
     close(client);
 }
@@ -276,21 +283,24 @@ TEST(without_descriptors_accept_backs_off_and_recovers) {
     const rlim_t before = limit.rlim_cur;
     limit.rlim_cur = open_descriptors() + 1 < 3 ? 3 : static_cast<rlim_t>(clients[7]) + 2; // room for one
     assert_is(setrlimit(RLIMIT_NOFILE, &limit), 0);
-    run_for(loop, 20 * MIO_MILLISECOND);
+    for (int i = 0; i < 500 && (i == 0 || state.reports == 0); i++) run_for(loop, 20 * MIO_MILLISECOND);
     ck_assert_int_lt(state.accepted, 8);
     ck_assert_int_ge(state.reports, 1);
     assert_is(state.last, MIO_EMFILE);
     const int accepted = state.accepted;
-    const int64_t cpu = cpu_ns();
-    run_for(loop, MIO_SECOND);
-    if (!on_sqpoll()) // its thread looks before it sleeps
-        ck_assert_int_lt(cpu_ns() - cpu, MIO_SECOND / 20); // below 5 %
+    int64_t spent = INT64_MAX;
+    for (int tries = 0; tries < 3 && spent >= MIO_SECOND / 20; tries++) { // others' time may be counted as ours
+        const int64_t cpu = cpu_ns();
+        run_for(loop, MIO_SECOND);
+        spent = cpu_ns() - cpu;
+    }
+    if (!on_sqpoll()) ck_assert_int_lt(spent, MIO_SECOND / 20); // below 5 %; its thread looks before it sleeps
     assert_is(state.accepted, accepted);
     ck_assert_int_le(state.reports, 20);
     ck_assert_uint_ge(metrics(loop).accept_errors, 1);
     limit.rlim_cur = before;
     assert_is(setrlimit(RLIMIT_NOFILE, &limit), 0);
-    run_for(loop, 1500 * MIO_MILLISECOND); // the back-off is a second at most
+    for (int i = 0; i < 100 && state.accepted != 8; i++) run_for(loop, 100 * MIO_MILLISECOND); // the back-off is a second at most
     assert_is(state.accepted, 8);
     for (int client : clients) close(client);
 }
@@ -378,10 +388,11 @@ TEST(a_connection_reset_before_it_was_accepted_harms_nobody) {
     }, nullptr, &at);
     for (int i = 0; i < 200; i++) assert_is(raw_reset(raw_connect(&at)), 0);
     const int good = raw_connect(&at);
-    run_for(loop, 20 * MIO_MILLISECOND);
+    const int64_t end_ns = clock_ns() + patience(15 * MIO_SECOND);
+    do run_for(loop, 20 * MIO_MILLISECOND);
+    while (state.accepted == 0 && clock_ns() < end_ns);
     ck_assert_int_ge(state.accepted, 1);
     close(good);
-    const int64_t end_ns = clock_ns() + patience(2 * MIO_SECOND);
     while (metrics(loop).handles != 1 && clock_ns() < end_ns) run_for(loop, 5 * MIO_MILLISECOND);
     assert_ok(mio_loop_run_once(loop, 0));
     assert_is(metrics(loop).handles, 1);
@@ -400,12 +411,21 @@ TEST(v6only_decides_whether_ipv4_comes_in) {
         mio_addr_t at, four;
         assert_is(mio_listener_local(listener, &at), 0);
         assert_is(mio_addr_parse("127.0.0.1", mio_addr_port(&at), &four), 0);
+        // The port of IPv4 is held, so that nobody else's listener gets it.
+        const int held = only ? socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0) : -1;
+        if (only && bind(held, &four.u.any, four.len) != 0) { // somebody has it: another one
+            close(held);
+            mio_handle_abandon(listener);
+            only--;
+            continue;
+        }
         outcome told = {};
         told.stop = true;
         mio_stream_t *stream;
         ck_assert_int_gt(mio_tcp_connect(loop, &four, nullptr, stream_told, &told, &stream), 0);
         run_to_stop(loop);
         assert_is(told.status, only ? MIO_ECONNREFUSED : 0);
+        if (only) close(held);
         mio_handle_abandon(stream);
         mio_handle_abandon(listener);
     }

@@ -105,7 +105,7 @@ TEST(run_once_says_whether_there_is_more) {
     outcome told = {};
     assert_is(mio_timer_create(loop, &timer), 0);
     assert_is(mio_loop_run_once(loop, 0), 0); // a stopped timer is not active
-    assert_is(mio_timer_start(timer, MIO_SECOND, 0, [](mio_timer_t *, void *) {}, nullptr), 0);
+    assert_is(mio_timer_start(timer, MIO_MINUTE, 0, [](mio_timer_t *, void *) {}, nullptr), 0);
     assert_is(mio_loop_run_once(loop, 0), MIO_ALIVE);
     assert_is(mio_timer_stop(timer), 0);
     assert_is(mio_loop_run_once(loop, 0), 0);
@@ -118,11 +118,15 @@ TEST(run_once_waits_no_longer_than_asked) {
     KERNEL_ONLY("measures real time");
     mio_loop_t *loop = loop_open();
     assert_is(mio_loop_hold(loop, 1), 0);
-    const int64_t begun = clock_ns();
-    assert_is(mio_loop_run_once(loop, 20 * MIO_MILLISECOND), MIO_ALIVE);
-    const int64_t took = clock_ns() - begun;
-    ck_assert_int_ge(took, 19 * MIO_MILLISECOND);
-    ck_assert_int_lt(took, 2 * MIO_SECOND);
+    int64_t least = INT64_MAX;
+    for (int tries = 0; tries < 5 && least >= 2 * MIO_SECOND; tries++) { // another process may have had the processor
+        const int64_t begun = clock_ns();
+        assert_is(mio_loop_run_once(loop, 20 * MIO_MILLISECOND), MIO_ALIVE);
+        const int64_t took = clock_ns() - begun;
+        ck_assert_int_ge(took, 19 * MIO_MILLISECOND);
+        if (took < least) least = took;
+    }
+    ck_assert_int_lt(least, 2 * MIO_SECOND);
     assert_is(mio_loop_hold(loop, -1), 0);
 }
 
@@ -141,13 +145,16 @@ TEST(a_stop_before_the_run_is_kept_until_a_run_sees_it) {
 
 TEST(a_stop_inside_a_callback_ends_the_run_and_the_rest_goes_on_later) {
     mio_loop_t *loop = loop_open();
-    mio_timer_t *first, *second;
-    int fired = 0;
+    mio_timer_t *first;
+    static mio_timer_t *second;
+    static int fired;
+    fired = 0;
     assert_is(mio_timer_create(loop, &first), 0);
     assert_is(mio_timer_create(loop, &second), 0);
-    assert_is(mio_timer_start(first, MIO_MILLISECOND, 0, timer_stops, nullptr), 0);
-    assert_is(mio_timer_start(second, 20 * MIO_MILLISECOND, 0, [](mio_timer_t *, void *arg) { ++*static_cast<int *>(arg); },
-                              &fired), 0);
+    assert_is(mio_timer_start(first, MIO_MILLISECOND, 0, [](mio_timer_t *timer, void *) {
+        mio_loop_stop(mio_handle_loop(timer));
+        assert_is(mio_timer_start(second, 0, 0, [](mio_timer_t *, void *) { fired++; }, nullptr), 0); // in the next turn
+    }, nullptr), 0);
     run_to_stop(loop);
     assert_is(fired, 0);
     run_to_end(loop);
@@ -179,11 +186,17 @@ TEST(a_loop_that_spins_looks_before_it_sleeps_and_is_woken_all_the_same) {
     options.spin_ns = patience(100 * MIO_MILLISECOND);
     mio_loop_t *loop = loop_open_with(&options);
     // While it spins: it never slept, however often it looked.
-    const int64_t begun = mio_loop_now_ns(loop);
-    run_for(loop, patience(5 * MIO_MILLISECOND));
-    ck_assert_int_ge(mio_loop_now_ns(loop) - begun, 5 * MIO_MILLISECOND);
-    ck_assert_uint_gt(metrics(loop).polls, 2);
-    assert_is(metrics(loop).polls_waited, 0);
+    for (int tries = 0; tries < 20; tries++) { // until nobody else has the processor for so long that it may sleep
+        const int64_t begun = mio_loop_now_ns(loop);
+        const mio_loop_metrics_t before = metrics(loop);
+        run_for(loop, patience(5 * MIO_MILLISECOND));
+        const int64_t took = mio_loop_now_ns(loop) - begun;
+        ck_assert_int_ge(took, 5 * MIO_MILLISECOND);
+        ck_assert_uint_gt(metrics(loop).polls - before.polls, 2);
+        if (took >= options.spin_ns) continue;
+        assert_is(metrics(loop).polls_waited, before.polls_waited);
+        break;
+    }
     // After it: it sleeps, and a timer, a stop, a post end the sleep.
     for (int i = 0; metrics(loop).polls_waited == 0 && i != 20; i++) run_for(loop, patience(150 * MIO_MILLISECOND));
     ck_assert_uint_ge(metrics(loop).polls_waited, 1);
