@@ -57,10 +57,10 @@ static void crowd_accepted(mio_listener_t *, int status, mio_stream_t *stream, v
     if (all.reads[i] < 0) ck_abort_msg("read");
 }
 
-static void crowd_limit_time(int count) {
+static void crowd_limit_time(int count, int64_t limit_ns) {
     for (int i = 0; i < count; i++) {
-        const int result = i % 2 == 0 ? mio_req_timeout(all.loop, all.reads[i], 300 * MIO_MILLISECOND)
-                                      : mio_stream_set_timeout(all.streams[i], MIO_TIMEOUT_READ, 300 * MIO_MILLISECOND);
+        const int result = i % 2 == 0 ? mio_req_timeout(all.loop, all.reads[i], limit_ns)
+                                      : mio_stream_set_timeout(all.streams[i], MIO_TIMEOUT_READ, limit_ns);
         if (result != 0) assert_is(result, 0);
     }
 }
@@ -116,7 +116,7 @@ TEST(ten_thousand_dawdling_clients_cost_little_memory_and_are_ended_in_time) {
         ck_assert_int_ge(clients, 0);
         if (clients == 0) crowd_dawdle(&at, count);
     }
-    const int64_t end_ns = clock_ns() + patience(20 * MIO_SECOND);
+    int64_t end_ns = clock_ns() + patience(18 * MIO_SECOND);
     while ((all.accepted < count || all.began < count / 2) && clock_ns() < end_ns) run_for(all.loop, 5 * MIO_MILLISECOND);
     assert_is(all.accepted, count);
     assert_is(all.began, count / 2);
@@ -125,11 +125,18 @@ TEST(ten_thousand_dawdling_clients_cost_little_memory_and_are_ended_in_time) {
         ck_assert_msg(each <= (guard_build() ? 1024 : 512), "%lld bytes of memory for each connection",
                       static_cast<long long>(each));
 
-    crowd_limit_time(count);
-    const int64_t cpu = cpu_ns();
-    run_for(all.loop, 100 * MIO_MILLISECOND);
-    if (!on_sim() && !on_sqpoll() && !sanitized()) ck_assert_int_lt(cpu_ns() - cpu, 50 * MIO_MILLISECOND); // they cost no time, either
+    // Nobody's time is over before it is; on a kernel nobody knows how long these 100 ms are.
+    crowd_limit_time(count, on_sim() ? 300 * MIO_MILLISECOND : 60 * MIO_MINUTE);
+    int64_t least = INT64_MAX;
+    for (int tries = 0; tries < (on_sim() ? 1 : 5) && least >= 50 * MIO_MILLISECOND; tries++) {
+        const int64_t cpu = cpu_ns();
+        run_for(all.loop, 100 * MIO_MILLISECOND);
+        if (cpu_ns() - cpu < least) least = cpu_ns() - cpu;
+    }
+    if (!on_sim() && !on_sqpoll() && !sanitized()) ck_assert_int_lt(least, 50 * MIO_MILLISECOND); // they cost no time, either
     assert_is(all.timed_out, 0);
+    if (!on_sim()) crowd_limit_time(count, 100 * MIO_MILLISECOND);
+    end_ns = clock_ns() + patience(10 * MIO_SECOND);
     while (all.closed < count && clock_ns() < end_ns) run_for(all.loop, 20 * MIO_MILLISECOND);
     assert_is(all.timed_out, count);
     assert_is(all.closed, count);
