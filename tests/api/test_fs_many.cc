@@ -138,15 +138,21 @@ TEST(fs_many_that_wait_are_cancelled_one_by_one) {
         assert_ok(id);
     }
     if (!on_sim()) (void)mio_loop_run_once(loop, 0);
-    const int64_t cpu = cpu_ns();
+    constexpr int PART = N / 10;
+    int64_t spent = 0, most = 0; // in one part the time of somebody who had the processor may be counted as ours
+    int64_t cpu = cpu_ns();
     for (int i = N - 1; i >= 0; i--) {
         const int result = mio_req_cancel(loop, ids[i]);
         ck_assert(result == 0 || result == MIO_EALREADY || result == MIO_ENOENT);
+        if (i % PART != 0) continue;
+        const int64_t part = cpu_ns() - cpu;
+        if (part > most) most = part;
+        spent += part;
+        cpu += part;
     }
-    const int64_t spent = cpu_ns() - cpu;
     run_to_end(loop);
     assert_is(self.calls, N);
     assert_is(self.ended + self.done, N);
-    if (!sanitized()) ck_assert_int_lt(spent, 2 * MIO_SECOND); // by a search for each it is many times that
+    if (!sanitized()) ck_assert_int_lt(spent - most, 2 * MIO_SECOND); // by a search for each it is many times that
     room.close(fd);
 }

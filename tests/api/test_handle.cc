@@ -2,6 +2,7 @@
 #include "harness.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -340,6 +341,8 @@ TEST(a_duplicate_that_keeps_the_file_alive_sends_no_event_to_a_dead_handle) {
     ck_assert_uint_le(metrics(loop).turns - turns, 10); // the file is readable, and nobody spins
     ck_assert_uint_eq(in.received, 0);
     char bytes[200];
+    struct pollfd one = {copy, POLLIN, 0};
+    assert_is(poll(&one, 1, 10000), 1);
     assert_is(recv(copy, bytes, sizeof bytes, MSG_DONTWAIT), 100);
     close(copy);
 }

@@ -359,7 +359,7 @@ TEST(two_ends_that_finish_against_each_other_both_close) {
         ck_assert_int_gt(mio_stream_write(end, &buf, 1, nullptr, nullptr), 0);
         assert_is(mio_stream_finish(end, MIO_FOREVER, close_told, &closed), 0);
     }
-    for (int i = 0; i < 500 && closed.calls < 2; i++) run_for(loop, 10 * MIO_MILLISECOND);
+    for (int i = 0; i < 2000 && closed.calls < 2; i++) run_for(loop, 10 * MIO_MILLISECOND);
     assert_is(closed.calls, 2);
 }
 
@@ -403,7 +403,9 @@ TEST(an_abandoned_write_is_not_credited_with_the_bytes_behind_it) {
         ck_assert_int_gt(mio_stream_write(streams.client, &second, 1, write_told, &told), 0);
         run_for(loop, MIO_MILLISECOND);
         ck_assert_int_gt(mio_stream_read_start(streams.server, 0, crowd_read, &c), 0);
-        run_for(loop, 20 * MIO_MILLISECOND);
+        // Told of, and read to its end, unless it was cut off: the kernel may have to send some of it again.
+        for (int i = 0; i < 2000 && (told.calls == 0 || (told.status == 0 && strlen(c.rest) < strlen(behind))); i++)
+            run_for(loop, 10 * MIO_MILLISECOND);
         assert_is(told.calls, 1);
         if (c.of_first == 0 || c.of_first == 12) ck_assert_str_eq(c.rest, behind);
         else assert_is(told.status, MIO_ECANCELED); // cut off in its middle

@@ -276,9 +276,8 @@ TEST(files_inheritance_and_nothing_become_descriptors) {
     PROCESSES_ONLY();
     mio_loop_t *loop = loop_open();
     offspring one;
-    char path[64];
-    snprintf(path, sizeof path, "/tmp/mio-process-%d", static_cast<int>(getpid()));
-    const int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    char path[] = "/tmp/mio-process-XXXXXX";
+    const int fd = mkostemp(path, O_CLOEXEC);
     ck_assert_int_ge(fd, 0);
     mio_stdio_t stdio[3] = {};
     stdio[1].kind = MIO_STDIO_FILE;
