@@ -426,9 +426,14 @@ running_tests = $(api) $(model_programs) $(unit) $(torture) $(inject) $(kernel) 
 # A share of the plans, the same ones every time; under a sanitizer a tenth of it, and none where only races are looked for.
 inject_short = $(call suite_inject,--most=6 --longest=40 --share=$(if $(MIO_SANITIZE),20000,200000),--most=6 --longest=40 --share=$(if $(MIO_SANITIZE),10000,100000))
 
+# A world has one thread: for races it is enough that its code was there.
+sim_seeds = $(if $(looks_for_races),50,$(if $(MIO_SANITIZE),500,10000))
+oom_seeds = $(if $(looks_for_races),10,$(if $(MIO_SANITIZE),100,500))
+looks_for_races = $(findstring thread,$(MIO_SANITIZE))
+
 run_suites = $(suite_unit) $(call suite_api,$(BACKENDS)) \
-	$(call suite_torture,$(if $(MIO_SANITIZE),500,10000),$(if $(MIO_SANITIZE),100,500),30) $(suite_model) \
-	$(if $(findstring thread,$(MIO_SANITIZE)),,$(inject_short)) $(suite_examples) $(suite_http) $(suite_adapters)
+	$(call suite_torture,$(sim_seeds),$(oom_seeds),30) $(suite_model) \
+	$(if $(looks_for_races),,$(inject_short)) $(suite_examples) $(suite_http) $(suite_adapters)
 
 .PHONY: check check-tests check-quick check-unit check-api $(BACKENDS:%=check-%) check-kqueue check-abi check-examples check-inject check-kernel \
 	check-includes check-configure check-readme check-docs check-http torture
