@@ -35,7 +35,7 @@ fuzz:
 check-fuzz:
 	$(build_fuzzers)
 	@$(srcdir)/tools/run-tests -l $(B)/log -t 2700 \
-		'fuzz=$(srcdir)/tests/fuzz/run $(fuzz_built) $(B)/fuzz $(or $(FUZZ_SECONDS),60) $(fuzz_names)'
+		'fuzz=$(srcdir)/tests/fuzz/run --seed=1 $(fuzz_built) $(B)/fuzz $(or $(FUZZ_SECONDS),60) $(fuzz_names)'
 # Writes tests/fuzz/corpus anew: the fewest inputs that reach what it, and what the runs came to know, reach.
 fuzz-corpus:
 	$(build_fuzzers)
