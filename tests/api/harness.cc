@@ -259,7 +259,7 @@ static void test_run_once(test_case *test) {
         current_world = nullptr;
     }
     size_t after = open_descriptors();
-    for (int i = 0; after > before && i < 2000; i++) { // a resolver that nobody waits for may be reading a file
+    for (int i = 0; after > before && i < 20000; i++) { // a resolver that nobody waits for may be reading a file
         sleep_ns(MIO_MILLISECOND);
         after = open_descriptors();
     }
