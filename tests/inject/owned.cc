@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <set>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -107,6 +108,9 @@ int WRAPPED(open)(const char *path, int flags, ...) {
     va_end(arguments);
     return fd_new(open(path, flags, mode));
 }
+
+int WRAPPED(mkostemp)(char *name, int flags) { return fd_new(mkostemp(name, flags)); }
+int WRAPPED(posix_openpt)(int flags) { return fd_new(posix_openpt(flags)); }
 
 int WRAPPED(socketpair)(int domain, int type, int protocol, int both[2]) {
     const int result = socketpair(domain, type, protocol, both);
