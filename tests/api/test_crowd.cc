@@ -201,7 +201,7 @@ TEST(a_hundred_thousand_sockets_opened_and_closed_leave_nothing) {
         for (int i = 0; i < 100; i++) {
             mio_listener_t *listener;
             const int result = mio_tcp_listen(loop, "127.0.0.1", 0, nullptr, [](mio_listener_t *, int status, mio_stream_t *, void *) {
-                if (status != MIO_ECANCELED) ck_abort_msg("a connection that nobody made");
+                if (status != MIO_ECANCELED && status != 0) ck_abort_msg("accept: %d", status); // a stranger's is closed
             }, nullptr, &listener);
             if (result != 0) assert_is(result, 0);
             if (i % 10 == 0 && mio_loop_run_once(loop, 0) < 0) ck_abort_msg("run"); // some have got as far as the kernel

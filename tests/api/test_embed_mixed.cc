@@ -68,7 +68,7 @@ TEST(a_run_in_between_tells_a_host_to_prepare_again) {
     int fired = 0;
     assert_is(mio_timer_create(loop, &timer), 0);
     assert_is(host_settle(&h), -1);
-    assert_is(mio_timer_start(timer, MIO_MINUTE, 0, timer_counts, &fired), 0);
+    assert_is(mio_timer_start(timer, MIO_SECOND, 0, timer_counts, &fired), 0);
     assert_is(wakes, 3);
     assert_is(mio_loop_run_once(loop, 0), MIO_ALIVE);
     assert_is(wakes, 3);
@@ -89,13 +89,8 @@ TEST(a_run_in_between_leaves_the_host_its_wakes) {
     host_until(&h, [&] { return posted == 1; });
     // The timer is news before the run, and still after it.
     assert_is(host_settle(&h), -1);
-    assert_is(mio_timer_start(timer, MIO_MINUTE, 0, timer_counts, &fired), 0);
-    assert_is(mio_loop_run_once(loop, 0), MIO_ALIVE);
-    ck_assert(readable_within(h.fd, -1));
-    ck_assert_int_gt(host_settle(&h), 0);
-    // One that may be due before it.
     assert_is(mio_timer_start(timer, 20 * MIO_MILLISECOND, 0, timer_counts, &fired), 0);
-    assert_ok(mio_loop_run_once(loop, 0));
+    assert_is(mio_loop_run_once(loop, 0), MIO_ALIVE);
     ck_assert(readable_within(h.fd, -1));
     host_until(&h, [&] { return fired == 1; });
     // One that a callback started.

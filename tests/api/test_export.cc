@@ -195,7 +195,9 @@ TEST(an_export_shows_the_metrics_until_the_loop_ends) {
     static mio_timer_t *timer;
     assert_is(mio_timer_create(loop, &timer), 0);
     assert_is(mio_loop_hold(loop, 1), 0);
-    for (int round = 0; round < 2; round++)
+    uint64_t rounds = 0;
+    do { // what was slowest is told of two seconds, which may be over when we look
+        rounds++;
         sleep_and_wake(loop, &p, [](mio_loop_t *, int, void *arg) {
             const mio_export_t inside = look(static_cast<const place *>(arg)->path);
             // What was written before the sleep is what is seen now.
@@ -204,10 +206,11 @@ TEST(an_export_shows_the_metrics_until_the_loop_ends) {
             busy_ns(3 * MIO_MILLISECOND);
             assert_is(mio_timer_start(timer, 0, 0, timer_stops, nullptr), 0);
         }, &p);
+        seen = look(p.path);
+    } while (rounds < 2 || (seen.slowest_ns < 3 * MIO_MILLISECOND && rounds < 20));
     assert_is(mio_loop_hold(loop, -1), 0);
-    seen = look(p.path);
     assert_is(seen.asleep_since_ns, 0);
-    assert_is(seen.metrics.timers_fired, 2); // of this moment: the run's end is written, too
+    assert_is(seen.metrics.timers_fired, rounds); // of this moment: the run's end is written, too
     ck_assert_int_ge(seen.metrics.timers_fired, 1);
     ck_assert_int_ge(seen.metrics.polls_waited, 2);
     ck_assert_int_ge(seen.asleep_ns, 10 * MIO_MILLISECOND);

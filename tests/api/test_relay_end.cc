@@ -345,15 +345,12 @@ TEST(a_shutdown_of_the_programs_ends_a_relay_that_has_more_to_carry) {
 TEST(a_connect_that_fails_ends_its_relay) {
     mio_loop_t *loop = loop_open();
     pair streams = connect_pair(loop);
-    mio_addr_t nobody;
-    mio_listener_t *listener = listen_on(loop, [](mio_listener_t *, int, mio_stream_t *, void *) {}, nullptr, &nobody);
-    assert_is(mio_handle_close(listener, nullptr, nullptr), 0);
-    run_for(loop, MIO_MILLISECOND);
+    const refusing nobody(loop);
     outcome connected = {};
     between s = {};
     s.loop = loop;
     s.a = streams.server;
-    ck_assert_int_gt(mio_tcp_connect(loop, &nobody, nullptr, stream_told, &connected, &s.b), 0);
+    ck_assert_int_gt(mio_tcp_connect(loop, &nobody.at, nullptr, stream_told, &connected, &s.b), 0);
     say(loop, streams.client, 1000, 0);
     relay_start(&s);
     until_told(&s);

@@ -203,12 +203,9 @@ TEST(a_wish_before_the_connection_stands) {
     assert_is(told.status, 0);
     ck_assert(!in.wrong);
     // Refused: nothing is lent, and the buffers come back with the error.
-    mio_addr_t nobody;
-    mio_listener_t *closed = listen_on(loop, [](mio_listener_t *, int, mio_stream_t *, void *) {}, nullptr, &nobody);
-    mio_handle_abandon(closed);
-    run_for(loop, MIO_MILLISECOND);
+    const refusing nobody(loop);
     told = {};
-    ck_assert_int_gt(mio_tcp_connect(loop, &nobody, nullptr, stream_told, &connected, &client), 0);
+    ck_assert_int_gt(mio_tcp_connect(loop, &nobody.at, nullptr, stream_told, &connected, &client), 0);
     wish(client, LARGE, 0, write_told, &told);
     ck_assert(comes(loop, [] { return told.calls != 0; }));
     assert_is(told.status, MIO_ECONNREFUSED);

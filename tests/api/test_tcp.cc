@@ -65,10 +65,8 @@ TEST(connect_reads_options_of_any_size) {
 
 TEST(a_refused_connect_says_so_and_the_stream_is_the_programs_to_close) {
     mio_loop_t *loop = loop_open();
-    mio_addr_t at;
-    mio_listener_t *listener = listen_on(loop, accept_keep, nullptr, &at);
-    mio_handle_abandon(listener); // a port where nobody listens
-    assert_ok(mio_loop_run_once(loop, 0));
+    const refusing nobody(loop);
+    const mio_addr_t at = nobody.at;
     outcome told = {}, written = {}, read = {}, shut = {}, closed = {};
     mio_stream_t *stream = nullptr;
     ck_assert_int_gt(mio_tcp_connect(loop, &at, nullptr, stream_told, &told, &stream), 0);
