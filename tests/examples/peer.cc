@@ -7,7 +7,7 @@
 //   peer silent                          prints "port N", accepts nobody, waits to be killed
 //   peer unread                          prints "port N", accepts everybody and reads nothing; closes all but the last 100
 //   peer resets PORT SECONDS             sixteen at once connect, send until nobody takes it, and reset; again and again
-//   peer free-port                       prints a port that nobody listens on just now
+//   peer free-port                       prints a port that nobody listens on, of those that the system gives to nobody
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -209,10 +209,19 @@ int main(int argc, char **argv) {
     if (what == "unread" && argc == 2) return unread();
     if (what == "resets" && argc == 4) return resets(atoi(argv[2]), atoi(argv[3]));
     if (what == "free-port" && argc == 2) {
-        int port;
-        close(listen_on(0, &port));
-        printf("%d\n", port);
-        return 0;
+        struct timespec now;
+        clock_gettime(CLOCK_REALTIME, &now);
+        for (unsigned i = 0; i < 1000; i++) {
+            const int fd = socket(AF_INET, SOCK_STREAM, 0);
+            const int port = 20000 + static_cast<int>((static_cast<unsigned>(now.tv_nsec / 1000 + getpid()) + i) % 12000);
+            struct sockaddr_in addr = local(port);
+            const bool bound = bind(fd, reinterpret_cast<struct sockaddr *>(&addr), sizeof addr) == 0;
+            close(fd);
+            if (!bound) continue;
+            printf("%d\n", port);
+            return 0;
+        }
+        die("bind");
     }
     fprintf(stderr, "peer: wrong arguments; see the head of its source\n");
     return 2;

@@ -74,9 +74,13 @@ else
     start "$examples/export" 60
     if wait_for '^mio-top '; then
         page=${line#mio-top }
-        try "$patience" "$top" --delay=0.5 --count=2 "$page"
+        # Of the second look: idle for some of it, and callbacks; unless the program stood still just then.
+        for attempt in 1 2 3 4 5; do
+            try "$patience" "$top" --delay=0.5 --count=2 "$page"
+            ! tail -n 1 "$work/out" | awk -v pid="$pid" '$1 == pid && $2 == "example" && $5 > 10 && $7 + 0 > 20 { good = 1 }
+                END { exit !good }' || break
+        done
         expect "mio-top" 0 "mio-top "
-        # Of the second look: idle for more than half of it, and callbacks.
         if tail -n 1 "$work/out" | awk -v pid="$pid" '$1 == pid && $2 == "example" && $5 > 10 && $7 + 0 > 20 { good = 1 }
             END { exit !good }'; then ok; else bad "mio-top: the loop's line" "$work/out"; fi
         kill -9 "$pid"
