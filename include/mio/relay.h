@@ -19,9 +19,9 @@ enum mio_relay_side MIO_ENUM_ {
 
 /* The one and only call. status 0: both sides have said their last byte, all of it was accepted by the other's kernel, and
  * each end was carried over by mio_stream_shutdown. status < 0: what ended it in both directions: MIO_ETIMEDOUT (idle_ns,
- * half_ns, or the request's deadline), MIO_ECANCELED (cancelled, or one of the streams is closing), MIO_ENOMEM, or what
- * reading, writing or shutting down one of them said: MIO_ECONNRESET, MIO_EPIPE, MIO_ENOTCONN, ...; options.failed says
- * which. a_to_b, b_to_a: bytes that the kernel accepted for b, for a, with any status.
+ * half_ns, the request's deadline, or a time-out of a stream's own), MIO_ECANCELED (cancelled, or one of the streams is
+ * closing), MIO_ENOMEM, or what reading, writing or shutting down one of them said: MIO_ECONNRESET, MIO_EPIPE,
+ * MIO_ENOTCONN, ...; options.failed says which. a_to_b, b_to_a: bytes that the kernel accepted for b, for a, with any status.
  *
  * Bytes that were read and not accepted are not lost: they are back in the stream that they came from, before whatever it
  * receives later, and whatever reads it next gets them first (a second relay, too). Only if that stream is closing, or
@@ -38,7 +38,10 @@ typedef struct mio_relay_options {
     size_t window;   /* bytes of one direction, read and not yet accepted, above which its side is not read; reading goes on
                         at half of it. Default: the loop's write_high */
     enum mio_relay_side *failed; /* borrowed until the callback, and written just before it: which stream status is
-                                    about, MIO_RELAY_NEITHER with 0, time-outs, a cancel. NULL: nobody asks */
+                                    about: what reading, writing or shutting it down said, its own time-out
+                                    (mio_stream_set_timeout), or that it is closing. MIO_RELAY_NEITHER with 0, idle_ns,
+                                    half_ns, the request's deadline, a cancel, and want of memory (but MIO_ENOMEM that
+                                    a stream's reading ended with is that stream's). NULL: nobody asks */
 } mio_relay_options_t;
 MIO_DEFINE_INIT_(mio_relay_options_t);
 #define MIO_RELAY_OPTIONS_INIT MIO_OPTIONS_INIT_(mio_relay_options_t)

@@ -284,7 +284,7 @@ static void way_shut(loop *l, relay_way *w) {
     } else if (id == MIO_ENOTSUP || (w->to->bits & (STREAM_SHUT | STREAM_BROKEN)) == STREAM_SHUT) {
         way_done(l, w); // a terminal; or the program was faster
     } else {
-        relay_end(l, w->whole, static_cast<int32_t>(id), side_of(w->whole, w->to));
+        relay_end(l, w->whole, static_cast<int32_t>(id), id == MIO_ENOMEM ? MIO_RELAY_NEITHER : side_of(w->whole, w->to));
     }
 }
 

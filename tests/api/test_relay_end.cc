@@ -2,6 +2,9 @@
 // test_relay_close.cc). One callback or none, and no byte is lost that the other side's kernel did not accept.
 #include "relay.h"
 
+#include <sys/socket.h>
+#include <unistd.h>
+
 using namespace api;
 
 // --- mistakes -------------------------------------------------------------------------------------------------------
@@ -270,13 +273,20 @@ TEST(half_a_relay_has_a_limit_of_its_own) {
     }
 }
 
-TEST(a_time_out_of_a_stream_ends_its_relay) {
-    between s;
-    between_open(&s);
-    assert_is(mio_stream_set_timeout(s.b, MIO_TIMEOUT_READ, 5 * MIO_MILLISECOND), 0);
-    until_told(&s);
-    assert_is(s.told.status, MIO_ETIMEDOUT);
-    assert_is(s.told.failed, MIO_RELAY_B);
+TEST(a_time_out_of_a_stream_ends_its_relay_and_says_whose_it_was) {
+    for (int which = 0; which < 4; which++) {
+        const bool of_b = which % 2 != 0, writes = which >= 2;
+        between s;
+        between_open(&s, writes, false);
+        if (writes) say(s.loop, of_b ? s.left.client : s.right.client, LOCAL_ROOM, 0); // the other client does not read
+        relay_start(&s);
+        mio_stream_t *slow = of_b ? s.b : s.a;
+        assert_is(mio_stream_set_timeout(slow, writes ? MIO_TIMEOUT_WRITE : MIO_TIMEOUT_READ, 5 * MIO_MILLISECOND), 0);
+        until_told(&s);
+        assert_is(s.told.status, MIO_ETIMEDOUT);
+        assert_is(s.told.failed, of_b ? MIO_RELAY_B : MIO_RELAY_A);
+        loop_close(s.loop);
+    }
 }
 
 // --- errors of the network ------------------------------------------------------------------------------------------
@@ -421,6 +431,37 @@ TEST(memory_that_fails_under_way_loses_no_byte_unsaid) {
         ck_assert(!waits() || here.end == MIO_ENOMEM);
         loop_close(s.loop);
     }
+}
+
+// What the loop has no memory for is no stream's fault.
+TEST(an_end_that_finds_no_memory_is_neither_streams) {
+    KERNEL_ONLY("the end has to come without a request of the library's");
+    between s;
+    between_open(&s, true, false);
+    int ends[2];
+    assert_is(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    assert_is(mio_stream_adopt(s.loop, ends[0], nullptr, 0, &s.a), 0);
+    relay_start(&s);
+    pair stuck = unix_pair(s.loop);
+    say(s.loop, stuck.client, LOCAL_ROOM, 0);
+    run_for(s.loop, 5 * MIO_MILLISECOND);
+    counting *count = loop_counting(s.loop);
+    count->fail_at = 1;
+    count->fail_on = true;
+    mio_req_t id;
+    do { // all the requests there are
+        mio_buf_t bytes = mio_buf_borrow("x", 1);
+        id = mio_stream_write(stuck.client, &bytes, 1, nullptr, nullptr);
+    } while (id > 0);
+    assert_is(id, MIO_ENOMEM);
+    assert_is(shutdown(ends[1], SHUT_WR), 0);
+    for (int i = 0; i < 1000 && s.told.calls == 0; i++) (void)mio_loop_run_once(s.loop, MIO_MILLISECOND);
+    count->fail_at = 0;
+    count->fail_on = false;
+    until_told(&s);
+    assert_is(s.told.status, MIO_ENOMEM);
+    assert_is(s.told.failed, MIO_RELAY_NEITHER);
+    close(ends[1]);
 }
 
 TEST(a_destroyed_loop_tells_its_relays) {
