@@ -44,6 +44,12 @@ inline bool channel_is_polled(const channel *c) { return c->in.op == op_code::po
 // The library opened the descriptor: whoever is seen to poll its number polls one that was closed without a word.
 inline bool polled_is_ours(const channel *c) { return c->kind != MIO_KIND_POLL; }
 
+// What the program's poll of a number is told that is another channel's. Nobody else knows the numbers of what the library
+// polls for itself; of a stream the program may.
+inline int polled_conflict(const channel *other) {
+    return channel_is_polled(other) && polled_is_ours(other) ? MIO_EBADF : MIO_EEXIST;
+}
+
 // Datagrams (perform_datagram.cc); what they return is perform's.
 bool perform_receive_datagrams(loop *l, channel *c, bool doubtful, size_t *received);
 bool perform_send_datagrams(loop *l, channel *c);

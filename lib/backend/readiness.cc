@@ -64,6 +64,7 @@ static bool file_never_waits(channel *c, int error) {
 
 __attribute__((noinline)) void polled_evict(loop *l, channel *polled) {
     if (polled->in.state == request_state::started) request_settle(l, &polled->in, MIO_EBADF);
+    polled->bits |= CHANNEL_POLL_EVICTED;
     readiness_forget(l, polled);
 }
 

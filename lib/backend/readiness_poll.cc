@@ -36,25 +36,40 @@ static int polled_attach(loop *l, readiness *r, channel *c) {
     return error;
 }
 
+// Told without being watched: whoever takes the number without a word from its owner is to meet c all the same.
+static void polled_claim(loop *l, readiness *r, channel *c) {
+    const uint32_t fd = static_cast<uint32_t>(c->fd);
+    if (!fd_table_reach(l, &r->entries, fd, sizeof(entry))) return; // a mistake of the owner's is told less exactly then
+    entry *e = readiness_entry(r, fd);
+    mio_assert(e->owner == nullptr);
+    e->tag = (e->tag & ~(ENTRY_GENERATION - 1 - ENTRY_LISTED)) | ENTRY_REGISTERED;
+    e->owner = c;
+}
+
 void polled_submit(loop *l, readiness *r, channel *c) {
     request *carrier = &c->in;
     const uint32_t fd = static_cast<uint32_t>(c->fd);
     const channel *other = fd_table_has(&r->entries, fd) ? readiness_entry(r, fd)->owner : nullptr;
+    if ((c->bits & CHANNEL_POLL_EVICTED) != 0) {
+        request_settle(l, carrier, MIO_EBADF);
+        return;
+    }
     if (other != nullptr && other != c) {
         if (!polled_is_ours(c) || !channel_is_polled(other)) {
-            request_settle(l, carrier, MIO_EEXIST);
+            request_settle(l, carrier, polled_conflict(other));
             return;
         }
         polled_evict(l, readiness_entry(r, fd)->owner);
     }
+    const entry *e = readiness_find(r, c);
     if (r->with->apart) {
         const int seen = perform_poll(l, c);
+        if (seen > 0 && e == nullptr) polled_claim(l, r, c);
         if (seen != 0) {
             request_settle(l, carrier, seen);
             return;
         }
     }
-    const entry *e = readiness_find(r, c);
     const int error = e == nullptr ? polled_attach(l, r, c) : polled_watch(l, r, e, c);
     if (error == 0) return;
     if (error != MIO_EPERM) request_settle(l, carrier, error);

@@ -168,6 +168,7 @@ __attribute__((noinline)) static uring_entry *submit_attach(loop *l, uring_state
 __attribute__((noinline)) static void submit_poll(loop *l, uring_state *u, channel *c) {
     const auto *e = fd_table_find<uring_entry>(&u->entries, static_cast<uint32_t>(c->fd));
     if (u->dead) request_settle(l, &c->in, MIO_ECANCELED);
+    else if ((c->bits & CHANNEL_POLL_EVICTED) != 0) request_settle(l, &c->in, MIO_EBADF);
     else if (e != nullptr && e->owner != nullptr) request_settle(l, &c->in, MIO_EEXIST); // a stream's
     else if (uring_polls_submit(l, &u->polls, c) && !u->polls_armed) u->watching = false;
 }

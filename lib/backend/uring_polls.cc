@@ -70,7 +70,7 @@ bool uring_polls_submit(loop *l, uring_polls *p, channel *c) {
     if (error == 0) {
         auto *e = fd_table_at<uring_polled>(&p->entries, static_cast<uint32_t>(c->fd));
         if (e->owner != nullptr && e->owner != c && polled_is_ours(c)) uring_polls_evict(l, p, c->fd);
-        error = e->owner != nullptr && e->owner != c ? static_cast<int>(MIO_EEXIST) : set_watch(l, p, e, c);
+        error = e->owner != nullptr && e->owner != c ? polled_conflict(e->owner) : set_watch(l, p, e, c);
     }
     if (error == 0) return true;
     if (error == -EPERM) error = static_cast<int>(polled_always_ready(c)); // the kernel watches no files
@@ -118,6 +118,7 @@ void uring_polls_evict(loop *l, uring_polls *p, int fd) {
     auto *e = fd_table_find<uring_polled>(&p->entries, static_cast<uint32_t>(fd));
     if (e == nullptr || e->owner == nullptr) return;
     if (e->owner->in.state == request_state::started) request_settle(l, &e->owner->in, MIO_EBADF);
+    e->owner->bits |= CHANNEL_POLL_EVICTED;
     entry_leave(l, p, e, fd);
 }
 

@@ -43,6 +43,8 @@ constexpr uint16_t CHANNEL_DATAGRAM = 0x0080; // SOCK_DGRAM; with CHANNEL_UNIX: 
 // are the kind's own. The result is such events, ERR and HUP among them unasked.
 constexpr uint32_t CHANNEL_POLL_EVENTS = MIO_POLL_IN | MIO_POLL_OUT | MIO_POLL_PRI | MIO_POLL_RDHUP;
 constexpr uint32_t CHANNEL_POLL_ALWAYS = MIO_POLL_ERR | MIO_POLL_HUP;
+// Set by the backend: another descriptor has the number now. What is asked and told from then on is MIO_EBADF.
+constexpr uint32_t CHANNEL_POLL_EVICTED = 1u << 16;
 
 // Rare things, allocated when first asked for.
 struct extension {

@@ -77,7 +77,8 @@ void poll_done(loop *l, struct poll *p, const completion *done) {
     const bool stale = (p->bits & POLL_STALE) != 0 || asked == 0;
     p->bits &= ~POLL_STALE;
     const uint32_t told = static_cast<uint32_t>(done->result) & (asked | CHANNEL_POLL_ALWAYS);
-    if (!stale && done->result > 0 && told != 0) survived = poll_call(l, p, 0, told);
+    if (!stale && (p->bits & CHANNEL_POLL_EVICTED) != 0) survived = poll_report(l, p, MIO_EBADF); // whatever was found
+    else if (!stale && done->result > 0 && told != 0) survived = poll_call(l, p, 0, told);
     else if (!stale && done->result < 0 && done->result != MIO_ECANCELED)
         survived = poll_report(l, p, static_cast<int>(done->result));
     if (survived && p->state == handle_state::open) poll_continue(l, p);

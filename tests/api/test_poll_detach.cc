@@ -292,6 +292,81 @@ TEST(a_stream_gets_the_number_of_a_forgotten_poll) {
     close(fresh[1]);
 }
 
+// What the library opens takes the number before the poll is asked again, or for the first time.
+struct taken {
+    mio_loop_t *loop;
+    int fds[2];
+    mio_addr_t at;
+    bool watches; // the number becomes inotify's, or a connection's
+    bool in_callback, done;
+    mio_req_t opened; // what the library said to that
+    bool there;
+    seen told;
+    outcome connected;
+    mio_stream_t *stream;
+    mio_watch_t *watch;
+};
+
+static void number_take(taken *t) {
+    t->done = true;
+    int lower[64], n = 0; // so that it is the lowest that is free
+    while (n < 64 && (lower[n] = dup(t->fds[1])) >= 0 && lower[n] < t->fds[0]) n++;
+    if (n < 64) close(lower[n]);
+    close(t->fds[0]);
+    auto nobody = [](mio_watch_t *, int, const mio_watch_event_t *, void *) {};
+    if (t->watches) t->opened = mio_watch_open(t->loop, "/tmp", MIO_WATCH_CREATED, nobody, nullptr, &t->watch);
+    else t->opened = mio_tcp_connect(t->loop, &t->at, nullptr, stream_told, &t->connected, &t->stream);
+    t->there = fcntl(t->fds[0], F_GETFD) >= 0;
+    while (n > 0) close(lower[--n]);
+}
+
+static void taken_told(mio_poll_t *poll, int status, unsigned events, void *arg) {
+    if (is_over()) return;
+    taken *t = static_cast<taken *>(arg);
+    poll_told(poll, status, events, &t->told);
+    if (status == 0 && t->in_callback && !t->done) number_take(t);
+}
+
+TEST(a_poll_whose_number_the_library_took_is_told_that_its_descriptor_is_closed) {
+    KERNEL_ONLY("the program closes no simulated descriptor");
+    for (int how = 0; how < 6; how++) {
+        static taken t;
+        t = taken();
+        t.loop = loop_open();
+        t.watches = how % 2 != 0;
+        if (t.watches && on_kqueue()) continue; // the model watches no files
+        t.in_callback = how < 2;
+        listen_on(t.loop, [](mio_listener_t *, int, mio_stream_t *, void *) {}, nullptr, &t.at);
+        pair_of(t.fds);
+        mio_poll_t *poll;
+        assert_is(mio_poll_open(t.loop, t.fds[0], &poll), 0);
+        assert_is(mio_poll_set(poll, MIO_POLL_IN, taken_told, &t), 0);
+        if (how < 4) some_turns(t.loop);
+        if (how < 2) { // it is asked again when its callback has returned
+            assert_is(write(t.fds[1], "x", 1), 1);
+            while (!t.done && t.told.status == 0) assert_ok(mio_loop_run_once(t.loop, MIO_SECOND));
+        } else if (how < 4) { // it has been, and is asked for something else
+            assert_is(mio_poll_set(poll, MIO_POLL_IN | MIO_POLL_RDHUP, taken_told, &t), 0);
+            number_take(&t);
+        } else { // it has not been yet
+            number_take(&t);
+        }
+        assert_ok(t.opened);
+        ck_assert(t.there);
+        for (int i = 0; i < 1000 && t.told.status == 0; i++) assert_ok(mio_loop_run_once(t.loop, MIO_MILLISECOND));
+        ck_assert_msg(t.told.status == MIO_EBADF, "%d: %s", how, mio_error_name(t.told.status));
+        assert_is(t.told.calls, how < 2 ? 2 : 1); // no event of what the library has there
+        assert_is(mio_poll_set(poll, MIO_POLL_IN, taken_told, &t), MIO_EBADF);
+        if (!t.watches) {
+            for (int i = 0; i < 1000 && t.connected.calls == 0; i++) assert_ok(mio_loop_run_once(t.loop, MIO_MILLISECOND));
+            assert_is(t.connected.status, 0);
+        }
+        assert_is(t.told.ends, 1);
+        loop_close(t.loop);
+        close(t.fds[1]);
+    }
+}
+
 TEST(one_descriptor_has_one_poll) {
     KERNEL_ONLY("a simulated world has sockets only");
     mio_loop_t *loop = loop_open();
