@@ -17,7 +17,9 @@ typedef void (*mio_listener_cb)(mio_listener_t *listener, int status, mio_stream
 MIO_BEGIN
 
 /* Takes over a listening stream or seqpacket socket of the program's (fd is the library's from now on, also its closing).
- * MIO_EINVAL: not listening. MIO_EBADF, MIO_ENOTSOCK, MIO_ENOMEM, MIO_ESHUTDOWN: fd stays yours. */
+ * MIO_EINVAL: not listening. MIO_EBADF, MIO_ENOTSOCK, MIO_ENOMEM, MIO_ESHUTDOWN: fd stays yours.
+ * MIO_EBUSY: a listener of this loop has it already, and keeps it. That another loop has it is not seen: to accept on
+ * several loops give each a dup(2) of its own. */
 MIO_API MIO_CHECK_RESULT int mio_listener_adopt(mio_loop_t *loop, int fd, mio_listener_cb cb, void *arg,
                                                 mio_listener_t **out);
 

@@ -29,8 +29,9 @@ MIO_BEGIN
 MIO_API int mio_systemd_fds(mio_systemd_fd_t *out, unsigned max);
 
 /* Adopts one that was passed as mio_listener_adopt does: the nth (from 0) of those with this name (NULL: of all).
- * MIO_ENOENT: there are not so many. MIO_EINVAL: it does not listen, or as mio_systemd_fds; MIO_EBADF: it is not open (it
- * was adopted and closed already); MIO_ENOTSOCK, MIO_ENOMEM, MIO_ESHUTDOWN, MIO_EPERM. */
+ * MIO_ENOENT: there are not so many. MIO_EINVAL: it does not listen, or as mio_systemd_fds. MIO_EBUSY: a listener of this
+ * loop has it, it was asked for a second time. MIO_EBADF: it is not open (it was adopted and closed already).
+ * MIO_ENOTSOCK, MIO_ENOMEM, MIO_ESHUTDOWN, MIO_EPERM. */
 MIO_API MIO_CHECK_RESULT int mio_systemd_listen(mio_loop_t *loop, const char *name, unsigned nth, mio_listener_cb cb,
                                                 void *arg, mio_listener_t **out);
 

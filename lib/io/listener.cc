@@ -207,12 +207,23 @@ static int adopted_kind(const loop *l, int fd) {
     return l->calls->setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) < 0 ? 0 : CHANNEL_TCP;
 }
 
+// Also one that is closing: the descriptor will be closed with it.
+static bool is_listened_on(loop *l, int fd) {
+    const slab *all = &l->slabs[MIO_KIND_LISTENER];
+    for (uint32_t i = 0; i < slab_slots(all); i++) {
+        const auto *li = static_cast<const listener *>(slab_at(all, i));
+        if (slab_is_live(li) && li->fd == fd) return true;
+    }
+    return false;
+}
+
 int mio_listener_adopt(mio_loop_t *public_loop, int fd, mio_listener_cb cb, void *arg, mio_listener_t **out) {
     loop *l = loop_of(public_loop);
     const int error = loop_check_start(l);
     if (error < 0) return error;
     if (cb == nullptr || out == nullptr) return MIO_EINVAL;
     if (fd < 0) return MIO_EBADF;
+    if (is_listened_on(l, fd)) return MIO_EBUSY;
     const int what = adopted_kind(l, fd);
     if (what < 0) return what;
     listener *li = listener_create(l, fd, static_cast<uint16_t>(what | CHANNEL_SHARED), cb, arg);

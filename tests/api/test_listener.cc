@@ -255,6 +255,33 @@ TEST(adopt_takes_a_listening_socket_and_leaves_others_alone) {
     close(client);
 }
 
+TEST(a_listener_that_is_adopted_twice_is_refused_at_once) {
+    KERNEL_ONLY("the program opens no simulated descriptor");
+    mio_loop_t *loop = loop_open();
+    mio_addr_t at;
+    const int fd = raw_listen(16, &at), copy = dup(fd);
+    mio_listener_t *first, *none = nullptr;
+    static int accepted;
+    accepted = 0;
+    auto count = [](mio_listener_t *, int status, mio_stream_t *, void *) { accepted += status == 0; };
+    auto never = [](mio_listener_t *, int status, mio_stream_t *, void *) { assert_is(status, MIO_ECANCELED); };
+    assert_is(mio_listener_adopt(loop, fd, count, nullptr, &first), 0);
+    assert_is(mio_listener_adopt(loop, fd, never, nullptr, &none), MIO_EBUSY);
+    run_for(loop, MIO_MILLISECOND);
+    assert_is(mio_listener_adopt(loop, fd, never, nullptr, &none), MIO_EBUSY);
+    const int client = raw_connect(&at);
+    for (int i = 0; i < 10000 && accepted == 0; i++) run_for(loop, MIO_MILLISECOND);
+    assert_is(accepted, 1); // the first one goes on
+    assert_is(mio_handle_close(first, nullptr, nullptr), 0);
+    run_for(loop, MIO_MILLISECOND);
+    assert_is(mio_listener_adopt(loop, fd, never, nullptr, &none), MIO_EBADF); // it went with its listener
+    ck_assert_ptr_null(none);
+    mio_listener_t *anew;
+    assert_is(mio_listener_adopt(loop, copy, never, nullptr, &anew), 0); // the socket itself is free
+    assert_is(mio_handle_close(anew, nullptr, nullptr), 0);
+    close(client);
+}
+
 struct shortage {
     int accepted, reports, last;
     mio_stream_t *kept[64];

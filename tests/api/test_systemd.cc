@@ -126,6 +126,8 @@ static int activated(const mio_loop_options_t *options, const int given[3]) {
     if (mio_loop_create(&loop, options) < 0) return 17;
     if (mio_systemd_listen(loop, "web", 0, on_accept, &accepted, &listeners[0]) != 0) return 18;
     if (mio_systemd_listen(loop, "web", 1, on_accept, &accepted, &listeners[1]) != 0) return 19;
+    if (mio_systemd_listen(loop, "web", 0, on_accept, &accepted, &none) != MIO_EBUSY || none != nullptr) return 29;
+    if (mio_systemd_listen(loop, nullptr, 2, on_accept, &accepted, &none) != MIO_EBUSY || none != nullptr) return 30;
     if (mio_systemd_listen(loop, "web", 2, on_accept, &accepted, &none) != MIO_ENOENT) return 20;
     if (mio_systemd_listen(loop, "no", 0, on_accept, &accepted, &none) != MIO_ENOENT) return 21;
     if (mio_systemd_listen(loop, "log", 0, on_accept, &accepted, &none) != MIO_EINVAL || none != nullptr) return 22;
