@@ -67,13 +67,20 @@ bool kept_status_shared(const sys *calls, int fd, int *status) {
     return k != nullptr;
 }
 
+// It waits again. The other flags were not changed here: they stay as the program has them by now.
+static void status_put_back(const sys *calls, int fd, int noted) {
+    fd_facts now;
+    const int status = calls->facts(fd, &now) == 0 ? now.status : noted;
+    (void)calls->set_status(fd, status & ~O_NONBLOCK);
+}
+
 void kept_status_put_back(const sys *calls, int fd, kept_state *k) {
     const kept_state *other = status_of(calls, fd, k);
-    if (other == nullptr) (void)calls->set_status(fd, k->status);
+    if (other == nullptr) status_put_back(calls, fd, k->status);
     const int status = k->status;
     kept_forget(k);
     // Both may have seen the other, on two threads: whoever looks last puts it back.
-    if (other != nullptr && other->state.load(std::memory_order_acquire) != KEPT_SET) (void)calls->set_status(fd, status);
+    if (other != nullptr && other->state.load(std::memory_order_acquire) != KEPT_SET) status_put_back(calls, fd, status);
 }
 
 kept_state *kept_status_note(int fd, int status) {
@@ -113,7 +120,7 @@ void mio_tty_reset(void) {
     for (const kept_state &k : table) {
         if (k.state.load(std::memory_order_acquire) != KEPT_SET || k.pid != getpid()) continue;
         if (k.is_modes) (void)sys_real.tty_set(k.fd, &k.modes);
-        else (void)sys_real.set_status(k.fd, k.status);
+        else status_put_back(&sys_real, k.fd, k.status);
     }
     errno = before;
 }

@@ -150,6 +150,29 @@ TEST(the_master_of_a_terminal_is_a_stream_and_its_open_file_is_put_back) {
     assert_is(close(t.slave), 0);
 }
 
+// Of what is put back only O_NONBLOCK was changed here: the rest is as the program has it by now.
+TEST(flags_of_an_open_file_that_the_program_sets_meanwhile_stay) {
+    TERMINALS_ONLY;
+    mio_loop_t *loop = loop_open();
+    for (int how = 0; how < 2; how++) { // put back by a close, by mio_tty_reset
+        terminal t = terminal_open();
+        const int shared = dup(t.master);
+        mio_stream_t *master = nullptr;
+        assert_is(mio_pipe_adopt(loop, t.master, &master), 0);
+        const int status = fcntl(shared, F_GETFL);
+        ck_assert_int_ne(status & O_NONBLOCK, 0);
+        assert_is(status & O_APPEND, 0);
+        assert_is(fcntl(shared, F_SETFL, status | O_APPEND), 0);
+        if (how == 1) mio_tty_reset();
+        if (how == 1) assert_is(fcntl(shared, F_GETFL), (status | O_APPEND) & ~O_NONBLOCK);
+        assert_is(mio_handle_close(master, nullptr, nullptr), 0);
+        run_for(loop, MIO_MILLISECOND);
+        assert_is(fcntl(shared, F_GETFL), (status | O_APPEND) & ~O_NONBLOCK);
+        assert_is(close(shared), 0);
+        assert_is(close(t.slave), 0);
+    }
+}
+
 TEST(a_terminal_tells_its_size) {
     TERMINALS_ONLY;
     mio_loop_t *loop = loop_open();
