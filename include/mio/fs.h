@@ -18,7 +18,11 @@
  *   abandonable  all others: they own all that they need. Cancelled or out of time they call back at once, with
  *                MIO_ECANCELED or MIO_ETIMEDOUT; what had begun may still happen, unseen. A descriptor that comes too
  *                late is closed. What is made of many steps (mio_fs_copy, mio_fs_remove_all, mio_fs_mkdir_all) stops
- *                soon; a copy that stops removes the file that it made. */
+ *                soon; a copy that stops removes the file that it made.
+ * Who closes the descriptor of an abandonable one that was cancelled: one that had not begun does not begin any more. But
+ * the system looks a descriptor up by its number when it begins, and one that was beginning in that very moment may find
+ * whatever has the number by then. Where that must not be (mio_fs_ftruncate, mio_fs_allocate) cancel nothing, and close
+ * when the callback came. Reads and writes are held, and have no such moment. */
 #ifndef MIO_FS_H
 #define MIO_FS_H
 

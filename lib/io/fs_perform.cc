@@ -183,8 +183,24 @@ static int64_t perform(const sys *calls, fs_call *call) {
     return MIO_EINVAL;
 }
 
+// Once it was given up its descriptor may be closed, and the number another file's. A close was promised.
+static bool goes_by_number(const fs_call *call) {
+    switch (call->op) {
+    case fs_op::fsync:
+    case fs_op::fdatasync:
+    case fs_op::ftruncate:
+    case fs_op::allocate:
+    case fs_op::readdir: // moves the position
+    case fs_op::fchmod:
+    case fs_op::fchown:
+    case fs_op::futimes: return true;
+    default: return false;
+    }
+}
+
 void fs_perform(const sys *calls, fs_call *call) {
-    call->result = perform(calls, call);
+    if (goes_by_number(call) && fs_call_given_up(call)) call->result = MIO_ECANCELED; // before it was begun
+    else call->result = perform(calls, call);
     call->done = true;
 }
 

@@ -313,6 +313,40 @@ static void tree_table() {
     moved = false;
 }
 
+// Its descriptor's number may be another file's by now.
+static void what_goes_by_a_number_is_not_begun_when_it_was_given_up(void **) {
+    static const fs_op by_number[] = {fs_op::fsync,  fs_op::fdatasync, fs_op::ftruncate, fs_op::allocate,
+                                      fs_op::fchmod, fs_op::fchown,    fs_op::futimes,   fs_op::readdir};
+    files.sync = [](int, int) { return say("sync"), 0; };
+    files.ftruncate = [](int, int64_t) { return say("ftruncate"), 0; };
+    files.allocate = [](int, int, int64_t, int64_t) { return say("allocate"), 0; };
+    files.fchmod = [](int, unsigned) { return say("fchmod"), 0; };
+    files.fchown = [](int, unsigned, unsigned) { return say("fchown"), 0; };
+    files.utimes = [](int, const char *, int64_t, int64_t, int) { return say("utimes"), 0; };
+    files.read_dir = [](int, void *, size_t) -> ssize_t { return say("read_dir"), 0; };
+    bool given_up = true;
+    for (const fs_op op : by_number) {
+        fs_call call = call_of(op);
+        call.given_up = &given_up;
+        fs_perform(&calls, &call);
+        assert_int_equal(call.result, MIO_ECANCELED);
+    }
+    assert_string_equal(said, "");
+    given_up = false;
+    for (const fs_op op : by_number) {
+        fs_call call = call_of(op);
+        call.given_up = &given_up;
+        fs_perform(&calls, &call);
+        assert_int_equal(call.result, op == fs_op::readdir ? static_cast<int>(MIO_EOF) : 0);
+    }
+    assert_string_equal(said, "sync sync ftruncate allocate fchmod fchown utimes read_dir");
+    given_up = true; // but a close, which was promised
+    fs_call call = call_of(fs_op::close);
+    call.given_up = &given_up;
+    fs_perform(&calls, &call);
+    assert_int_equal(call.result, 0);
+}
+
 static void a_tree_is_removed(void **) {
     tree_table();
     fs_call call = call_of(fs_op::remove_all);
@@ -354,6 +388,7 @@ int main() {
         cmocka_unit_test_setup(a_copy_that_fails_in_its_middle_removes_what_it_made, setup),
         cmocka_unit_test_setup(a_copy_reads_and_writes_where_the_kernel_will_not_copy, setup),
         cmocka_unit_test_setup(a_copy_that_is_given_up_stops_and_removes_what_it_made, setup),
+        cmocka_unit_test_setup(what_goes_by_a_number_is_not_begun_when_it_was_given_up, setup),
         cmocka_unit_test_setup(a_tree_is_removed, setup),
         cmocka_unit_test_setup(a_folder_that_is_moved_away_does_not_lead_out_of_the_tree, setup),
         cmocka_unit_test_setup(a_folder_that_is_not_empty_and_shows_nothing_ends_it, setup),
