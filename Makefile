@@ -424,7 +424,7 @@ endef
 
 running_tests = $(api) $(model_programs) $(unit) $(torture) $(inject) $(kernel) $(examples) $(installed_tools) $(bench) $(adapters_built)
 # A share of the plans, the same ones every time; under a sanitizer a tenth of it, and none where only races are looked for.
-inject_short = $(call suite_inject,--most=6 --longest=40 --share=$(if $(MIO_SANITIZE),20000,200000),--most=6 --longest=40 --share=$(if $(MIO_SANITIZE),10000,100000))
+inject_short = $(call suite_inject,--most=6 --longest=40 --share=$(if $(MIO_SANITIZE),20000,200000),--most=6 --longest=40 --share=$(if $(MIO_SANITIZE),10000,60000))
 
 # A world has one thread: for races it is enough that its code was there.
 sim_seeds = $(if $(looks_for_races),50,$(if $(MIO_SANITIZE),500,10000))
