@@ -36,6 +36,7 @@ constexpr size_t WATCH_NAME_MAX = 255;
 struct watch_half {
     int32_t id;
     uint32_t cookie;
+    uint32_t kept; // hub.reads when it was
     bool is_folder;
     char name[WATCH_NAME_MAX + 1];
 };

@@ -7,8 +7,10 @@
 //      +--the last watch leaves--> closing
 //
 // A rename is two notices with one cookie, the second close behind the first, but not always: another rename may come
-// between, and a read may end between them. So a first half is kept, for HALF_KEPT_NS at most, and until somebody speaks of
-// that very name: then it went elsewhere. Halves of different folders are no pair, each folder knows one name.
+// between, and a read may end between them. So a first half is kept, until HALF_KEPT_NS have passed and a later read has
+// brought no second, or until somebody speaks of that very name: then it went elsewhere. Time alone says nothing: a
+// callback may take longer, and the second half waits to be read. Halves of different folders are no pair, each folder
+// knows one name.
 //
 // Invariants: callbacks may attach and detach anybody. Who is told of a record is found anew for each, by the numbers that
 // watches carry (told, born); nothing of a list is kept over a callback.
@@ -206,6 +208,7 @@ static void half_keep(loop *l, watch_hub *hub, const notify_record *record, cons
     watch_half *half = &hub->own->halves[hub->halves++];
     half->id = record->id;
     half->cookie = record->cookie;
+    half->kept = hub->reads;
     half->is_folder = (record->mask & NOTIFY_FOLDER) != 0;
     strncpy(half->name, name, WATCH_NAME_MAX);
     half->name[WATCH_NAME_MAX] = 0;
@@ -273,29 +276,41 @@ static void hub_rest(loop *l, watch_hub *hub, int error) {
     hub_tell_all(l, hub, 0, error);
 }
 
+static void hub_read(loop *l, watch_hub *hub) {
+    ssize_t n;
+    do n = l->calls->notify_read(hub->fd, hub->own->bytes, sizeof hub->own->bytes);
+    while (n == MIO_EINTR);
+    if (n > 0) hub_records(l, hub, static_cast<size_t>(n));
+    else if (n < 0 && n != MIO_EAGAIN) hub_rest(l, hub, static_cast<int>(n));
+}
+
+static void hub_go_on(loop *l, watch_hub *hub) {
+    if (hub->state != handle_state::open) return;
+    if (hub->halves != 0 && hub->timer.state == timer_state::idle) timer_arm_after(l, &hub->timer, HALF_KEPT_NS);
+    hub_ask(l, hub);
+}
+
 void watch_hub_done(loop *l, watch_hub *hub, int64_t result) {
     if (hub->state != handle_state::open) {
         handle_try_end(hub);
         return;
     }
-    ssize_t n = static_cast<ssize_t>(result);
-    if (n > 0) {
-        do n = l->calls->notify_read(hub->fd, hub->own->bytes, sizeof hub->own->bytes);
-        while (n == MIO_EINTR);
-    }
-    if (n > 0) hub_records(l, hub, static_cast<size_t>(n));
-    else if (n < 0 && n != MIO_EAGAIN && n != MIO_ECANCELED) hub_rest(l, hub, static_cast<int>(n));
-    if (hub->state != handle_state::open) return;
-    if (hub->halves != 0 && hub->timer.state == timer_state::idle) timer_arm_after(l, &hub->timer, HALF_KEPT_NS);
-    hub_ask(l, hub);
+    if (result > 0) hub_read(l, hub);
+    else if (result < 0 && result != MIO_EAGAIN && result != MIO_ECANCELED) hub_rest(l, hub, static_cast<int>(result));
+    hub_go_on(l, hub);
 }
 
 void watch_timer_due(loop *l, timer_node *node) {
     watch_hub *hub = hub_of_node(node);
     mio_assert(hub->kind == MIO_KIND_WATCH && (hub->bits & WATCH_SHARED) != 0 && hub->state == handle_state::open);
     hub->bits &= ~WATCH_RESTS;
-    halves_tell(l, hub);
-    if (hub->state == handle_state::open) hub_ask(l, hub);
+    if (hub->halves != 0) {
+        const uint32_t reads = hub->reads;
+        hub_read(l, hub);
+        while (hub->state == handle_state::open && hub->halves != 0 && hub->own->halves[0].kept != reads + 1)
+            half_tell(l, hub, 0);
+    }
+    hub_go_on(l, hub);
 }
 
 }

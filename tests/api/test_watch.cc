@@ -228,6 +228,34 @@ TEST(a_name_that_comes_from_elsewhere_or_goes_there_is_told) {
     folder_remove();
 }
 
+// More renames wait than are read at once, so that the two halves of one come in two reads; one name went elsewhere and
+// is waited for meanwhile, and who is told takes longer than that.
+TEST(a_rename_is_one_however_slow_its_listener_is) {
+    NEEDS_NAMES();
+    mio_loop_t *loop = loop_open();
+    static int renames, halves;
+    renames = halves = 0;
+    file_write("a", "x");
+    file_write("gone", "x");
+    assert_is(mkdir(path_of("deep"), 0700), 0);
+    auto slow = [](mio_watch_t *, int status, const mio_watch_event_t *event, void *) {
+        if (status < 0 || is_over()) return;
+        if (event->what != MIO_WATCH_RENAMED || event->name == nullptr || event->new_name == nullptr) halves++;
+        else if (renames++ % 50 == 0) usleep(10000);
+    };
+    mio_watch_t *watch;
+    assert_is(mio_watch_open(loop, folder, MIO_WATCH_RENAMED | MIO_WATCH_ATTRIBUTES, slow, nullptr, &watch), 0);
+    file_rename("gone", "deep/gone");
+    for (int i = 0; i < 400; i++) file_rename(i % 2 == 0 ? "a" : "b", i % 2 == 0 ? "b" : "a");
+    const int64_t until_ns = clock_ns() + patience(5 * MIO_SECOND);
+    while (renames + halves < 401 && clock_ns() < until_ns) assert_ok(mio_loop_run_once(loop, 20 * MIO_MILLISECOND));
+    assert_is(renames, 400);
+    assert_is(halves, 1); // who went
+    mio_handle_abandon(watch);
+    assert_is(unlink(path_of("deep/gone")), 0);
+    folder_remove();
+}
+
 // As editors do; and what the header says that one should watch.
 TEST(a_file_that_is_replaced_is_gone_and_its_folder_tells_the_new_one) {
     NEEDS_NAMES();

@@ -171,6 +171,21 @@ static void a_half_alone_is_told_soon(void **) {
     assert_told("B-left ");
 }
 
+// The time of an earlier one is up while the second half waits to be read.
+static void a_second_half_that_waits_is_read_first(void **) {
+    watch("a", "A");
+    say(record(1, NOTIFY_MOVED_FROM, 1, "gone"));
+    turns(2); // its time runs
+    say(record(1, NOTIFY_MOVED_FROM, 2, "old"));
+    turns(1);
+    say(record(1, NOTIFY_MOVED_TO, 2, "new") + record(1, NOTIFY_MOVED_FROM, 3, "young"));
+    usleep(20000);
+    wait_for_halves();
+    assert_told("A>old,new A>gone,* ");
+    wait_for_halves();
+    assert_told("A>young,* ");
+}
+
 static void news_of_the_old_name_end_the_wait(void **) {
     watch("a", "A");
     say(record(1, NOTIFY_MOVED_FROM, 1, "name") + record(1, NOTIFY_CREATE, 0, "name") + record(1, NOTIFY_MOVED_TO, 1, "late"));
@@ -382,6 +397,7 @@ int main() {
         cmocka_unit_test_setup_teardown(two_halves_in_two_portions_are_one_rename, scene_open, scene_close),
         cmocka_unit_test_setup_teardown(renames_that_cross_are_told_apart, scene_open, scene_close),
         cmocka_unit_test_setup_teardown(a_half_alone_is_told_soon, scene_open, scene_close),
+        cmocka_unit_test_setup_teardown(a_second_half_that_waits_is_read_first, scene_open, scene_close),
         cmocka_unit_test_setup_teardown(news_of_the_old_name_end_the_wait, scene_open, scene_close),
         cmocka_unit_test_setup_teardown(more_halves_than_are_kept_lose_no_name, scene_open, scene_close),
         cmocka_unit_test_setup_teardown(the_end_comes_behind_what_was_before, scene_open, scene_close),
