@@ -100,13 +100,15 @@ void watch_ended(loop *l, channel *c) {
 
 // --- the beginning --------------------------------------------------------------------------------------------------
 
+// Who asks for renames is also to have it noticed when a name comes back: the kernel makes one of two notices side by side
+// that differ in their cookies alone, and the second rename of that name would lack its first half.
 static uint32_t mask_of(unsigned what) {
     uint32_t mask = NOTIFY_DELETE_SELF | NOTIFY_NOT_UNLINKED | NOTIFY_ADD;
     if ((what & MIO_WATCH_CREATED) != 0) mask |= NOTIFY_CREATE | NOTIFY_MOVED_TO;
     if ((what & MIO_WATCH_CHANGED) != 0) mask |= NOTIFY_MODIFY;
     if ((what & MIO_WATCH_WRITTEN) != 0) mask |= NOTIFY_CLOSE_WRITE;
     if ((what & MIO_WATCH_REMOVED) != 0) mask |= NOTIFY_DELETE | NOTIFY_MOVED_FROM;
-    if ((what & MIO_WATCH_RENAMED) != 0) mask |= NOTIFY_MOVED_FROM | NOTIFY_MOVED_TO | NOTIFY_MOVE_SELF;
+    if ((what & MIO_WATCH_RENAMED) != 0) mask |= NOTIFY_MOVED_FROM | NOTIFY_MOVED_TO | NOTIFY_MOVE_SELF | NOTIFY_CREATE;
     if ((what & MIO_WATCH_ATTRIBUTES) != 0) mask |= NOTIFY_ATTRIB;
     return mask;
 }

@@ -256,6 +256,24 @@ TEST(a_rename_is_one_however_slow_its_listener_is) {
     folder_remove();
 }
 
+// The kernel would make one of two first halves of a rename that lie side by side, and the second rename would be two.
+TEST(a_name_that_went_and_came_back_is_renamed_in_one) {
+    NEEDS_NAMES();
+    mio_loop_t *loop = loop_open();
+    static seen told;
+    file_write("a", "x");
+    assert_is(mkdir(path_of("deep"), 0700), 0);
+    mio_watch_t *watch = watch_open(loop, folder, MIO_WATCH_RENAMED, &told);
+    file_rename("a", "deep/a");
+    file_write("a", "y"); // not asked for
+    file_rename("a", "b");
+    run_until(loop, &told, "a>* a>b ");
+    assert_is(unlink(path_of("deep/a")), 0);
+    mio_handle_abandon(watch);
+    folder_remove();
+    run_to_end(loop);
+}
+
 // As editors do; and what the header says that one should watch.
 TEST(a_file_that_is_replaced_is_gone_and_its_folder_tells_the_new_one) {
     NEEDS_NAMES();
