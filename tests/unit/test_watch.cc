@@ -179,7 +179,7 @@ static void a_second_half_that_waits_is_read_first(void **) {
     say(record(1, NOTIFY_MOVED_FROM, 2, "old"));
     turns(1);
     say(record(1, NOTIFY_MOVED_TO, 2, "new") + record(1, NOTIFY_MOVED_FROM, 3, "young"));
-    usleep(20000);
+    now_ns += 20 * MIO_MILLISECOND;
     wait_for_halves();
     assert_told("A>old,new A>gone,* ");
     wait_for_halves();
