@@ -10,7 +10,8 @@
 namespace torture {
 
 static const noun *const table[] = {&noun_work, &noun_resolve, &noun_hosts, &noun_files, &noun_datagrams,
-                                    &noun_polls, &noun_signals, &noun_sendfile, &noun_descriptors, &noun_processes, &noun_relays};
+                                    &noun_polls, &noun_signals, &noun_sendfile, &noun_descriptors, &noun_processes, &noun_relays,
+                                    &noun_watches};
 constexpr unsigned NOUNS = sizeof table / sizeof table[0];
 constexpr uint32_t SHARE = 40; // of the seeds have a noun, in a hundred
 

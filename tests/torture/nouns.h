@@ -22,7 +22,7 @@ struct noun {
 };
 
 extern const noun noun_work, noun_resolve, noun_files, noun_datagrams, noun_descriptors, noun_polls, noun_signals,
-    noun_processes, noun_hosts, noun_sendfile, noun_relays;
+    noun_processes, noun_hosts, noun_sendfile, noun_relays, noun_watches;
 
 uint32_t nouns_of(uint64_t seed);           // bit n: row n of the table
 bool nouns_known(const char *list, uint32_t *mask); // "work,files", "all", "none"
