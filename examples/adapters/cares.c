@@ -30,7 +30,7 @@ static void on_found(void *arg, int status, int timeouts, struct ares_addrinfo *
 
 int main(int argc, char **argv) {
     mio_loop_t *loop;
-    mio_cares_t *cares;
+    mio_cares_t *cares = NULL;
     struct ares_options options;
     const struct ares_addrinfo_hints hints = {.ai_family = AF_INET};
     const char *server = NULL;

@@ -85,7 +85,7 @@ static int serve_on(mio_loop_t *loop) {
 
 struct client {
     mio_loop_t *loop;
-    mio_cares_t *cares;
+    mio_cares_t *cares = nullptr;
     int told, found;
     int last;            // status
     int left;            // the loop is stopped at the so manieth answer

@@ -251,9 +251,9 @@ static void act_request() {
         request_lost(r);
         break;
     }
+    const bool has_none = error == MIO_EINVAL && r->what == ask::continuous && how < 3; // time of its own
     if (over) must(error == MIO_ENOENT);
-    else if (r->of->moving) must(error == 0 || error == MIO_EALREADY || error == MIO_ENOENT); // it may have left
-    else must(error == 0 || error == MIO_EALREADY || (error == MIO_EINVAL && r->what == ask::continuous && how < 3));
+    else must(error == 0 || error == MIO_EALREADY || has_none || (error == MIO_ENOENT && r->of->moving)); // it may have left
     if (!over && how == 0 && error == 0 && r->what == ask::continuous) r->of->stopped = true;
 }
 
