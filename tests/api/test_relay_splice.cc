@@ -18,16 +18,28 @@ using namespace api;
 
 constexpr size_t MEGABYTE = 1 << 20;
 
-// Pipes of this process by their ends, and the bytes in all of them.
+// Pipes of this process by their ends, and the bytes in all of them; without those that it was born with: a make(1) that
+// runs it keeps bytes in one.
 struct pipe_count {
     int ends;
     int bytes;
 };
+static bool is_pipe(int fd) {
+    struct stat about;
+    return fstat(fd, &about) == 0 && S_ISFIFO(about.st_mode);
+}
+struct inherited_pipes {
+    bool has[1024];
+    inherited_pipes() {
+        for (int fd = 0; fd < 1024; fd++) has[fd] = is_pipe(fd);
+    }
+};
+static const inherited_pipes inherited;
+
 static pipe_count pipes_now() {
     pipe_count count = {};
     for (int fd = 0; fd < 1024; fd++) {
-        struct stat about;
-        if (fstat(fd, &about) != 0 || !S_ISFIFO(about.st_mode)) continue;
+        if (inherited.has[fd] || !is_pipe(fd)) continue;
         count.ends++;
         const int status = fcntl(fd, F_GETFL);
         int bytes = 0;
