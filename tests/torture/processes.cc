@@ -37,8 +37,9 @@ static void told_end(mio_process_t *handle, const mio_process_exit_t *how, void 
     say("told: process, error %d, status %d, signal %d", how->error, how->status, how->signal);
     if (how->error == MIO_ECANCELED) {
         if (!c->closing && !now.destroying) fail("a process is cancelled, and nobody asked for it");
-    } else if (c->expected < 0) {
-        if (how->error != MIO_ENOENT || how->step != MIO_PROCESS_STEP_EXEC) fail("a process ends with %s in step %d", mio_error_name(how->error), how->step);
+    } else if (c->expected < 0 && !(c->killed && how->error == 0 && how->signal == SIGKILL)) { // killed before it was to run
+        if (how->error != MIO_ENOENT || how->step != MIO_PROCESS_STEP_EXEC)
+            fail("a process ends with %s in step %d, status %d, signal %d", mio_error_name(how->error), how->step, how->status, how->signal);
     } else if (how->error != 0) {
         fail("a process ends with %s", mio_error_name(how->error));
     } else if (how->signal != 0 ? !c->killed || how->signal != SIGKILL || how->status != -1 : how->status != c->expected) {
