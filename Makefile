@@ -216,8 +216,7 @@ $(man_pages): $(man_sources)
 
 BACKENDS := $(if $(filter 1,$(libmio_HAVE_URING)),io_uring) epoll sim
 
-# Seconds that one suite may take: some ten times what it takes where nothing else runs. Only one that hangs is meant to
-# see them.
+# Seconds that one suite may take: several times what it takes beside other work. Only one that hangs is meant to see them.
 TEST_TIMEOUT = $(if $(MIO_SANITIZE),2700,900)
 
 api_sources := $(sort $(wildcard $(srcdir)/tests/api/*.cc))
